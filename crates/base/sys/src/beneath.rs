@@ -1,0 +1,1 @@
+//! Opening paths beneath a root, by openat2.

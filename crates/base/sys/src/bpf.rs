@@ -1,0 +1,1 @@
+//! BPF programs for device cgroups.

@@ -1,0 +1,1 @@
+//! Sockets that carry descriptors (SCM_RIGHTS).

@@ -1,0 +1,1 @@
+//! Netlink: routes, links, addresses, nftables.

@@ -1,0 +1,1 @@
+//! clone3, fork, wait, exec, prctl, signals, rlimits: what makes and shapes a process.

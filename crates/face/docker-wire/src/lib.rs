@@ -1,0 +1,1 @@
+//! The Docker Engine API's types, as they stand on the wire.

@@ -1,0 +1,1 @@
+//! Network namespaces, veths, bridges and the nftables table.

@@ -1,0 +1,1 @@
+//! Mounts of a container: its root, what is on it, what is hidden.

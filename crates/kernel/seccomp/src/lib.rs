@@ -1,0 +1,1 @@
+//! Compiles seccomp profiles to BPF.

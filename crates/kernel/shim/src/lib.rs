@@ -1,0 +1,1 @@
+//! The launcher and the shim: one process per container that owns it.

@@ -1,0 +1,1 @@
+//! Objects: what people asked for, kept crash-safe.
