@@ -1,1 +1,11 @@
-//! Black-box tests.
+//! What the black-box tests, the demo and the benchmarks share: a daemon of one's own, images made
+//! from Debian's static busybox, and a census of what dhow may leave on a machine.
+//!
+//! Nothing here knows dhow's insides: it runs the built binary and reads what the kernel shows.
+
+pub mod census;
+pub mod daemon;
+pub mod http;
+pub mod images;
+
+pub use daemon::{Daemon, Output};

@@ -1,0 +1,166 @@
+//! What dhow may leave on a machine, read from the kernel.
+//!
+//! [`Traces`] looks for what belongs to one daemon, while others run beside it. [`Census`] counts the
+//! whole machine, for the demo, which has it to itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Where one daemon may leave something.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// Its bridge, after which its nftables table and cgroup parent are named.
+    pub bridge: String,
+    /// The folder of its root, run folder and socket.
+    pub folder: PathBuf,
+}
+
+impl Traces {
+    /// What is there of it, one line each.
+    ///
+    /// # Errors
+    /// If the kernel's files cannot be read.
+    pub fn found(&self) -> Result<Vec<String>> {
+        let folder = self.folder.to_string_lossy();
+        let mut found = Vec::new();
+        let mine = |line: &String| line.contains(&*folder) || line.contains(&self.bridge);
+        let census = Census::take()?;
+        found.extend(census.mounts.into_iter().filter(mine).map(|it| format!("mount {it}")));
+        found.extend(census.cgroups.into_iter().filter(mine).map(|it| format!("cgroup {it}")));
+        found.extend(census.interfaces.into_iter().filter(mine).map(|it| format!("link {it}")));
+        found.extend(census.tables.into_iter().filter(mine).map(|it| format!("table {it}")));
+        found.extend(
+            processes_of(&self.folder)
+                .into_iter()
+                .map(|pid| format!("process {pid} {}", command_line(pid).unwrap_or_default())),
+        );
+        Ok(found)
+    }
+}
+
+/// Everything on this machine that a container engine could leave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Running processes, `PID NAME`.
+    pub processes: BTreeSet<String>,
+    /// Mount points of this mount namespace.
+    pub mounts: BTreeSet<String>,
+    /// Namespaces that some process is in.
+    pub namespaces: BTreeSet<String>,
+    /// Control groups of every hierarchy.
+    pub cgroups: BTreeSet<String>,
+    /// Network interfaces of this network namespace.
+    pub interfaces: BTreeSet<String>,
+    /// nftables tables of this network namespace, `FAMILY NAME`.
+    pub tables: BTreeSet<String>,
+}
+
+impl Census {
+    /// Counts.
+    ///
+    /// # Errors
+    /// If the kernel's files cannot be read.
+    pub fn take() -> Result<Self> {
+        let mut census = Self::default();
+        for pid in pids() {
+            // A process may end while we look.
+            if let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) {
+                census.processes.insert(format!("{pid} {}", name.trim_end()));
+            }
+            for kind in ["net", "mnt", "pid", "uts", "ipc", "cgroup"] {
+                if let Ok(link) = fs::read_link(format!("/proc/{pid}/ns/{kind}")) {
+                    census.namespaces.insert(link.to_string_lossy().into_owned());
+                }
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read mounts")?;
+        census.mounts = mounts.lines().filter_map(mount_point).collect();
+        folders_below(Path::new("/sys/fs/cgroup"), &mut census.cgroups);
+        for entry in fs::read_dir("/sys/class/net").context("cannot list interfaces")? {
+            census.interfaces.insert(entry?.file_name().to_string_lossy().into_owned());
+        }
+        census.tables = tables()?;
+        Ok(census)
+    }
+
+    /// What is here and was not in `before`, one line each.
+    pub fn since(&self, before: &Self) -> Vec<String> {
+        let kinds = [
+            ("process", &self.processes, &before.processes),
+            ("mount", &self.mounts, &before.mounts),
+            ("namespace", &self.namespaces, &before.namespaces),
+            ("cgroup", &self.cgroups, &before.cgroups),
+            ("interface", &self.interfaces, &before.interfaces),
+            ("nftables table", &self.tables, &before.tables),
+        ];
+        let new = |(kind, now, then): (&str, &BTreeSet<String>, &BTreeSet<String>)| {
+            now.difference(then).map(|name| format!("{kind} {name}")).collect::<Vec<_>>()
+        };
+        kinds.into_iter().flat_map(new).collect()
+    }
+}
+
+/// Kills whatever still has files open in `folder`: the last resort of a failed test.
+pub fn end_processes_of(folder: &Path) {
+    use dhow_sys::rustix::process::{Pid, Signal, kill_process};
+    for pid in processes_of(folder) {
+        if let Some(pid) = Pid::from_raw(pid) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Processes other than this one that hold a file in `folder` open.
+fn processes_of(folder: &Path) -> Vec<i32> {
+    let own = std::process::id().cast_signed();
+    let holds = |pid: &i32| {
+        let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        files.flatten().any(|file| {
+            fs::read_link(file.path()).is_ok_and(|target| {
+                // The daemon's log is held by whoever started it, too.
+                target.starts_with(folder) && !target.ends_with("daemon.log")
+            })
+        })
+    };
+    pids().into_iter().filter(|pid| *pid != own).filter(holds).collect()
+}
+
+/// The ids of all processes.
+fn pids() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// What a process was started as.
+fn command_line(pid: i32) -> Option<String> {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&words).replace('\0', " "))
+}
+
+/// The mount point of a line of mountinfo (proc_pid_mountinfo(5)).
+fn mount_point(line: &str) -> Option<String> {
+    line.split(' ').nth(4).map(str::to_owned)
+}
+
+/// All folders below `folder`, which may vanish while we look.
+fn folders_below(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.insert(entry.path().to_string_lossy().into_owned());
+            folders_below(&entry.path(), found);
+        }
+    }
+}
+
+/// All nftables tables, by the `nft` command where it is installed.
+fn tables() -> Result<BTreeSet<String>> {
+    let nft = Path::new("/usr/sbin/nft");
+    if !nft.exists() {
+        return Ok(BTreeSet::new());
+    }
+    let list = crate::daemon::finish(crate::daemon::command(nft).args(["list", "tables"]))?.ok()?;
+    Ok(list.lines().map(|line| line.trim_start_matches("table ").to_owned()).collect())
+}
