@@ -6,8 +6,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+/// The namespaces that a container has of its own.
+const KINDS: [&str; 6] = ["net", "mnt", "pid", "uts", "ipc", "cgroup"];
+
+/// The kernel takes network namespaces apart in the background, after the last process has left; a
+/// machine under load takes its time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where one daemon may leave something.
 #[derive(Debug, Clone)]
@@ -19,7 +27,15 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// What is there of it, one line each.
+    /// What is still there of it after the kernel had time to clean up, one line each.
+    ///
+    /// # Errors
+    /// If the kernel's files cannot be read.
+    pub fn left(&self) -> Result<Vec<String>> {
+        settled(|| self.found())
+    }
+
+    /// What is there of it at this moment, one line each.
     ///
     /// # Errors
     /// If the kernel's files cannot be read.
@@ -44,7 +60,7 @@ impl Traces {
 /// Everything on this machine that a container engine could leave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Running processes, `PID NAME`.
+    /// Running processes of dhow, and those in namespaces other than ours, `PID COMMAND`.
     pub processes: BTreeSet<String>,
     /// Mount points of this mount namespace.
     pub mounts: BTreeSet<String>,
@@ -65,12 +81,21 @@ impl Census {
     /// If the kernel's files cannot be read.
     pub fn take() -> Result<Self> {
         let mut census = Self::default();
+        let mut own_namespaces = BTreeSet::new();
+        for kind in KINDS {
+            own_namespaces.insert(fs::read_link(format!("/proc/self/ns/{kind}"))?);
+        }
         for pid in pids() {
-            // A process may end while we look.
-            if let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) {
-                census.processes.insert(format!("{pid} {}", name.trim_end()));
+            let elsewhere = KINDS.iter().any(|kind| {
+                let link = fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+                link.is_ok_and(|link| !own_namespaces.contains(&link))
+            });
+            // A process may end while we look; kernel threads have no command line.
+            let Some(line) = command_line(pid).filter(|line| !line.is_empty()) else { continue };
+            if elsewhere || line.contains("dhow") && !line.contains("xtask") {
+                census.processes.insert(format!("{pid} {line}"));
             }
-            for kind in ["net", "mnt", "pid", "uts", "ipc", "cgroup"] {
+            for kind in KINDS {
                 if let Ok(link) = fs::read_link(format!("/proc/{pid}/ns/{kind}")) {
                     census.namespaces.insert(link.to_string_lossy().into_owned());
                 }
@@ -86,8 +111,17 @@ impl Census {
         Ok(census)
     }
 
+    /// What is on the machine and was not at the time of `before`, after the kernel had time to clean
+    /// up, one line each.
+    ///
+    /// # Errors
+    /// If the kernel's files cannot be read.
+    pub fn left_since(before: &Self) -> Result<Vec<String>> {
+        settled(|| Ok(Self::take()?.since(before)))
+    }
+
     /// What is here and was not in `before`, one line each.
-    pub fn since(&self, before: &Self) -> Vec<String> {
+    fn since(&self, before: &Self) -> Vec<String> {
         let kinds = [
             ("process", &self.processes, &before.processes),
             ("mount", &self.mounts, &before.mounts),
@@ -100,6 +134,18 @@ impl Census {
             now.difference(then).map(|name| format!("{kind} {name}")).collect::<Vec<_>>()
         };
         kinds.into_iter().flat_map(new).collect()
+    }
+}
+
+/// Looks until nothing is left, or patience is at its end.
+fn settled(look: impl Fn() -> Result<Vec<String>>) -> Result<Vec<String>> {
+    let begin = Instant::now();
+    loop {
+        let left = look()?;
+        if left.is_empty() || begin.elapsed() > PATIENCE {
+            return Ok(left);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

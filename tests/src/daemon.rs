@@ -220,7 +220,7 @@ impl Daemon {
     /// If something fails or is left: named one by one.
     pub fn leave_nothing(mut self) -> Result<()> {
         self.clean_up()?;
-        let left = self.traces().found()?;
+        let left = self.traces().left()?;
         ensure!(left.is_empty(), "left behind: {left:#?}\n{}", self.log());
         Ok(())
     }

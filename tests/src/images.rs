@@ -45,6 +45,25 @@ pub fn busybox_tar() -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
+/// A tar that holds one executable.
+///
+/// # Errors
+/// If the tar cannot be written.
+pub fn tar_of_file(name: &str, content: &[u8]) -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    entry(&mut tar, tar::EntryType::Regular, name, 0o755, content)?;
+    Ok(tar.into_inner()?)
+}
+
+/// Lays busybox's root filesystem out in `folder`.
+///
+/// # Errors
+/// If busybox is not installed or the folder cannot be written.
+pub fn unpack_busybox(folder: &Path) -> Result<()> {
+    tar::Archive::new(&busybox_tar()?[..]).unpack(folder)?;
+    Ok(())
+}
+
 /// Appends one entry that belongs to root.
 ///
 /// # Errors

@@ -9,3 +9,9 @@ pub mod http;
 pub mod images;
 
 pub use daemon::{Daemon, Output};
+pub use dhow_sys::rustix;
+
+/// Whether this process is root, without whom no test can run a container.
+pub fn is_root() -> bool {
+    dhow_sys::rustix::process::geteuid().is_root()
+}
