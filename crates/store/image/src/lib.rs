@@ -1,1 +1,28 @@
-//! Images: fetched, unpacked, kept.
+//! Images: fetched, loaded, unpacked, kept.
+//!
+//! [`Images`] is the one door. An image is a configuration blob and a list of layers. It becomes visible
+//! (by reference or by id) only when every layer is verified, unpacked and durable; what an interrupted
+//! pull leaves behind is never visible and is swept at the next start.
+//!
+//! ```text
+//!   tar (load) ──┐
+//!   tar (import)─┤   blobs ──► dhow-content        verified by digest
+//!   registry ────┼─► layers ─► dhow-snapshot       verified by diff id, keyed by chain id
+//!   builder ─────┘   record ─► dhow-kv ─► Catalog  one transaction; from here on visible
+//! ```
+//!
+//! Everything that adds to the stores does so under a lease: what a lease pins is not
+//! swept, so that removing an image never takes a layer away from a pull that is about to use it.
+//!
+//! This crate never starts a process, never resolves a name by glibc and never writes outside the
+//! folders of its stores.
+
+mod configuration;
+mod image;
+mod images;
+mod progress;
+
+pub use configuration::{ExecutionConfig, History, ImageConfiguration, RootFs};
+pub use image::{Image, ImageUser, Layer, Loaded, Removed};
+pub use images::{Credentials, Hold, Images, Import, Platform, Pull, Pulled, Work};
+pub use progress::{Progress, ProgressEvent};
