@@ -1,1 +1,5 @@
 //! Mounts of a container: its root, what is on it, what is hidden.
+
+mod root;
+
+pub use root::Root;
