@@ -1,0 +1,196 @@
+//! What can go wrong with cgroups, in words that name value, path and way out.
+
+use std::io;
+
+use dhow_error::{Classify, Kind};
+use dhow_sys::rustix::io::Errno;
+
+/// A failure to find, shape, enter or remove a cgroup.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// The mount table could not be read.
+    #[error("cannot read the mounted cgroup hierarchies from {path}")]
+    Detect {
+        /// The file that was read.
+        path: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No cgroup file system is mounted at all.
+    #[error("no cgroup hierarchy is mounted")]
+    NotMounted,
+    /// A cgroup path that is empty, relative or climbs.
+    #[error("cgroup path {path:?} must be absolute and without empty, '.' or '..' components")]
+    BadPath {
+        /// The path as given.
+        path: String,
+    },
+    /// A directory could not be made.
+    #[error("cannot create cgroup {directory}")]
+    Create {
+        /// The directory, with its mount point.
+        directory: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A new v1 cpuset could not be given its parent's processors and memory nodes.
+    #[error("cannot initialise cpuset of {directory} from its parent")]
+    InheritCpuset {
+        /// The directory, with its mount point.
+        directory: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A limit was refused by the kernel.
+    #[error("cannot set {what} {value} on {path}")]
+    Set {
+        /// The limit in a user's words, such as "memory limit".
+        what: &'static str,
+        /// Its value in a user's words, such as "4 MiB".
+        value: String,
+        /// The cgroup's path.
+        path: String,
+        /// What to do about it.
+        hint: Option<String>,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A value that no kernel takes.
+    #[error("{what} {value} is out of range: {why}")]
+    BadValue {
+        /// The limit in a user's words.
+        what: &'static str,
+        /// Its value in a user's words.
+        value: String,
+        /// What the range is.
+        why: String,
+    },
+    /// A limit needs a controller that is mounted or enabled nowhere.
+    #[error("cannot set {what} {value} on {path}: the {controller} controller is not available")]
+    NoController {
+        /// The limit in a user's words.
+        what: &'static str,
+        /// Its value in a user's words.
+        value: String,
+        /// The cgroup's path.
+        path: String,
+        /// The missing controller.
+        controller: &'static str,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A limit that this cgroup version cannot express.
+    #[error("cannot set {what} {value} on {path}: {why}")]
+    Unsupported {
+        /// The limit in a user's words.
+        what: &'static str,
+        /// Its value in a user's words.
+        value: String,
+        /// The cgroup's path.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// A process could not be moved.
+    #[error("cannot move process {pid} into cgroup {directory}")]
+    Add {
+        /// The process.
+        pid: i32,
+        /// The directory, with its mount point.
+        directory: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A control file could not be opened, read or written outside of setting limits.
+    #[error("cannot {action} {file}")]
+    Control {
+        /// What was being done, such as "read".
+        action: &'static str,
+        /// The file.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Processes outlived SIGKILL for the whole grace time.
+    #[error("cgroup {path} still has processes after SIGKILL: {pids:?}")]
+    Unkillable {
+        /// The cgroup's path.
+        path: String,
+        /// Who is left.
+        pids: Vec<i32>,
+    },
+    /// Freezing or thawing did not finish in time.
+    #[error("cgroup {path} did not become {state} within {seconds} s")]
+    Freeze {
+        /// The cgroup's path.
+        path: String,
+        /// The state asked for.
+        state: &'static str,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// A directory could not be removed.
+    #[error("cannot remove cgroup {directory}")]
+    Destroy {
+        /// The directory, with its mount point.
+        directory: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl CgroupError {
+    fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Detect { source, .. }
+            | Self::Create { source, .. }
+            | Self::InheritCpuset { source, .. }
+            | Self::Set { source, .. }
+            | Self::Add { source, .. }
+            | Self::Control { source, .. }
+            | Self::Destroy { source, .. } => Errno::from_io_error(source),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for CgroupError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotMounted | Self::NoController { .. } | Self::Unsupported { .. } => {
+                Kind::Unsupported
+            }
+            Self::BadPath { .. } | Self::BadValue { .. } => Kind::Invalid,
+            Self::Set { .. } => match self.errno() {
+                Some(Errno::INVAL | Errno::RANGE) => Kind::Invalid,
+                Some(Errno::BUSY) => Kind::Conflict,
+                _ => Kind::Internal,
+            },
+            Self::Create { .. } if self.errno() == Some(Errno::NOSPC) => Kind::Exhausted,
+            Self::Add { .. } if self.errno() == Some(Errno::SRCH) => Kind::NotFound,
+            _ => Kind::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Set { hint, .. } => return hint.clone(),
+            Self::NoController { hint, .. } => hint.as_str(),
+            Self::NotMounted => "mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+            Self::Create { .. } | Self::Destroy { .. } | Self::Add { .. } => match self.errno()? {
+                Errno::ROFS => "cgroups are mounted read-only here: remount them read-write",
+                Errno::ACCESS | Errno::PERM => {
+                    "run as root, or have this part of the tree delegated"
+                }
+                Errno::NOSPC => {
+                    "the tree is full: see cgroup.max.descendants, or empty cpusets on v1"
+                }
+                Errno::BUSY => "processes or child cgroups are still in it",
+                _ => return None,
+            },
+            Self::Unkillable { .. } => "they hang in the kernel (state D): look at dmesg",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
