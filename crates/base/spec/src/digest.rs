@@ -80,7 +80,7 @@ impl FromStr for Digest {
             return Err(malformed());
         }
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            let [high, low] = [pair.first(), pair.get(1)].map(|digit| digit.and_then(hex_value));
+            let [high, low] = [pair.first(), pair.get(1)].map(|digit| digit.copied().and_then(hex_value));
             *byte = high.ok_or_else(malformed)? << 4 | low.ok_or_else(malformed)?;
         }
         Ok(Self(bytes))
@@ -88,7 +88,7 @@ impl FromStr for Digest {
 }
 
 /// The value of a lower-case hex digit; the specification allows no other case.
-fn hex_value(digit: &u8) -> Option<u8> {
+fn hex_value(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -10,4 +10,4 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use id::{ContainerId, IdError};
 pub use oci_spec::image as oci_image;
 pub use oci_spec::runtime as oci_runtime;
-pub use reference::{Reference, ReferenceError};
+pub use reference::{DEFAULT_DOMAIN, DEFAULT_TAG, Reference, ReferenceError};
