@@ -1,1 +1,131 @@
-//! The mount API by descriptors: fsopen, fsmount, open_tree, move_mount, mount_setattr.
+//! The mount API by descriptors. rustix has fsopen, fsmount, open_tree and move_mount, re-exported here;
+//! mount_setattr stands below.
+//!
+//! Why descriptors: a mount made by fsmount or cloned by open_tree is attached to an opened target by
+//! move_mount, so that no path of an image is resolved twice (CVE-2021-30465).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
+
+use rustix::io::Result;
+pub use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree, unmount,
+};
+
+use crate::process::check;
+
+/// How a mount passes mounts and unmounts beneath it on to its peers (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Both ways.
+    Shared,
+    /// Only from its peers to it.
+    Slave,
+    /// Not at all.
+    Private,
+    /// Not at all, and it cannot be bound elsewhere.
+    Unbindable,
+}
+
+impl Propagation {
+    fn bits(self) -> u64 {
+        match self {
+            Self::Shared => libc::MS_SHARED,
+            Self::Slave => libc::MS_SLAVE,
+            Self::Private => libc::MS_PRIVATE,
+            Self::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+}
+
+/// A change of a mount's attributes: those of `clear` go, then those of `set` come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttributeChange {
+    /// Attributes to set.
+    pub set: MountAttrFlags,
+    /// Attributes to clear; all of `MOUNT_ATTR__ATIME` when one of the access time modes is set.
+    pub clear: MountAttrFlags,
+}
+
+impl Default for AttributeChange {
+    fn default() -> Self {
+        Self { set: MountAttrFlags::empty(), clear: MountAttrFlags::empty() }
+    }
+}
+
+impl AttributeChange {
+    /// Whether nothing changes.
+    pub fn is_empty(self) -> bool {
+        self.set.is_empty() && self.clear.is_empty()
+    }
+}
+
+/// Changes attributes of the mount whose root `mount` is, and with `recursive` of all mounts beneath it
+/// (mount_setattr(2), Linux 5.12).
+pub fn change_attributes(
+    mount: BorrowedFd<'_>,
+    change: AttributeChange,
+    recursive: bool,
+) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: u64::from(change.set.bits()),
+        attr_clr: u64::from(change.clear.bits()),
+        propagation: 0,
+        userns_fd: 0,
+    };
+    set_attributes(mount, &attributes, recursive)
+}
+
+/// Changes the propagation of the mount whose root `mount` is, and with `recursive` of all beneath it.
+pub fn change_propagation(
+    mount: BorrowedFd<'_>,
+    propagation: Propagation,
+    recursive: bool,
+) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: 0,
+        attr_clr: 0,
+        propagation: propagation.bits(),
+        userns_fd: 0,
+    };
+    set_attributes(mount, &attributes, recursive)
+}
+
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: &libc::mount_attr,
+    recursive: bool,
+) -> Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a static empty text, the kernel reads a mount_attr of the size given, and the
+    // descriptor is borrowed for the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            ptr::from_ref(attributes),
+            std::mem::size_of::<libc::mount_attr>(),
+        )
+    })
+}
+
+/// Attaches the detached `mount` onto the opened `target`.
+pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", target, c"", flags)
+}
+
+/// A detached copy of the mount at `of` (a descriptor), with `recursive` of those beneath it as well.
+pub fn clone_tree(of: impl AsFd, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(of, c"", flags)
+}
