@@ -1,1 +1,0 @@
-//! Netlink: routes, links, addresses, nftables.
