@@ -73,11 +73,9 @@ pub fn clone3(
         let code = body();
         exit(code);
     }
-    let failed = last_errno();
+    let made = check(pid);
     mask.restore();
-    if pid < 0 {
-        return Err(failed);
-    }
+    made?;
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so the kernel has put a new descriptor here that nobody
     // else knows of.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

@@ -1,1 +1,113 @@
 //! Starts a process in a container: plan, clone3, prepared steps, exec.
+
+mod error;
+
+use std::ffi::OsString;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use dhow_rootfs::Root;
+use dhow_seccomp::Program;
+use dhow_spec::oci_runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
+
+pub use error::LaunchError;
+
+/// Everything that makes a new container.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What is to run and how it is confined (OCI runtime specification).
+    pub spec: &'a Spec,
+    /// What its root file system is made of; `spec.root.path` is not looked at.
+    pub root: &'a Root,
+    /// Its control group below every hierarchy's root, such as `/dhow/<id>`.
+    pub cgroup: &'a str,
+    /// The compiled filter; `spec.linux.seccomp` is not looked at.
+    pub seccomp: Option<&'a Program>,
+    /// The network namespace to join when the specification's network entry has no path. Without it such
+    /// an entry makes a new namespace with only `lo` up; without an entry the network is the host's.
+    pub netns: Option<BorrowedFd<'a>>,
+    /// The process's standard streams.
+    pub stdio: Stdio,
+    /// Whether pid 1 is our reaper ([`init_main`]) with the command as its child.
+    pub init: bool,
+    /// The first size of the terminal, with [`Stdio::Console`].
+    pub console_size: Option<ConsoleSize>,
+}
+
+/// A running container that another process joins.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The container's pid 1, as [`Running::pidfd`] gave it.
+    pub pidfd: BorrowedFd<'a>,
+    /// The container's control group, as in [`Launch::cgroup`].
+    pub cgroup: &'a str,
+    /// The compiled filter for the new process.
+    pub seccomp: Option<&'a Program>,
+}
+
+/// A process's standard streams.
+#[derive(Debug)]
+pub enum Stdio {
+    /// These three descriptors; given away, so that our copies are closed once the process has its own.
+    Fds {
+        /// Descriptor 0.
+        stdin: OwnedFd,
+        /// Descriptor 1.
+        stdout: OwnedFd,
+        /// Descriptor 2.
+        stderr: OwnedFd,
+    },
+    /// A pseudo-terminal of the container's own devpts, whose other end is [`Running::console`].
+    Console,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleSize {
+    /// Lines.
+    pub rows: u16,
+    /// Columns.
+    pub cols: u16,
+}
+
+/// A process that has executed its command.
+#[derive(Debug)]
+pub struct Running {
+    /// Its pid in our pid namespace. It is our child: wait for it.
+    pub pid: i32,
+    /// Its pid descriptor.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal, with [`Stdio::Console`].
+    pub console: Option<OwnedFd>,
+    /// The steps of the start with the CLOCK_MONOTONIC nanoseconds at which each was done.
+    pub trace: Vec<(String, u64)>,
+    /// What could not be done as asked, and what was done instead.
+    pub warnings: Vec<String>,
+}
+
+/// Starts a container's first process: makes and limits its control group, its namespaces and mounts, and
+/// executes its command. Returns once the command has replaced our code.
+///
+/// Call it from a single-threaded process (the shim). A failure leaves no process, mount or control group.
+pub fn launch(_launch: Launch<'_>) -> Result<Running, LaunchError> {
+    Err(LaunchError::new("launch", dhow_error::Kind::Unsupported, "cannot launch"))
+}
+
+/// Starts another process in a running container: joins its namespaces and control group and executes the
+/// command. Returns once the command has replaced our code.
+///
+/// Call it from a single-threaded process (the shim).
+pub fn exec(
+    _target: &Target<'_>,
+    _process: &Process,
+    _stdio: Stdio,
+    _console_size: Option<ConsoleSize>,
+) -> Result<Running, LaunchError> {
+    Err(LaunchError::new("exec", dhow_error::Kind::Unsupported, "cannot exec"))
+}
+
+/// The reaper that [`Launch::init`] makes pid 1: `arguments` are `dhow-init` and the command. It forwards
+/// signals to the command, reaps every orphan and ends with the command's code (128 + signal).
+pub fn init_main(_arguments: Vec<OsString>) -> ! {
+    std::process::exit(125)
+}

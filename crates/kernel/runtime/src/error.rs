@@ -1,0 +1,67 @@
+//! Why a process could not be started in a container.
+
+use std::fmt;
+
+use dhow_error::{Classify, Kind};
+
+/// A failed [`launch`](crate::launch) or [`exec`](crate::exec): the step, what it was doing to what, and
+/// the reason, all in `message`. Nothing of the failed start is left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchError {
+    step: &'static str,
+    message: String,
+    kind: Kind,
+    hint: Option<String>,
+}
+
+impl LaunchError {
+    /// A failure in `step`.
+    pub fn new(step: &'static str, kind: Kind, message: impl Into<String>) -> Self {
+        Self { step, message: message.into(), kind, hint: None }
+    }
+
+    /// The same failure with a hint on what to do next.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The step of the start that failed, such as `mounts` or `exec`.
+    pub fn step(&self) -> &'static str {
+        self.step
+    }
+
+    /// What was being done to what, and why it failed.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The exit code that Docker gives such a failure: 127 for a command that does not exist, 126 for one
+    /// that cannot be executed, else 125.
+    pub fn exit_code(&self) -> i32 {
+        match self.kind {
+            Kind::CommandNotFound => 127,
+            Kind::CommandNotExecutable => 126,
+            _ => 125,
+        }
+    }
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for LaunchError {}
+
+impl Classify for LaunchError {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.hint.clone()
+    }
+}
