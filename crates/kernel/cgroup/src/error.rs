@@ -3,6 +3,7 @@
 use std::io;
 
 use dhow_error::{Classify, Kind};
+use dhow_sys::bpf::BpfError;
 use dhow_sys::rustix::io::Errno;
 
 /// A failure to find, shape, enter or remove a cgroup.
@@ -91,6 +92,14 @@ pub enum CgroupError {
         /// Why not.
         why: String,
     },
+    /// The device program could not be put in place.
+    #[error("cannot restrict devices of {path}")]
+    Devices {
+        /// The cgroup's path.
+        path: String,
+        /// Why not.
+        source: BpfError,
+    },
     /// A process could not be moved.
     #[error("cannot move process {pid} into cgroup {directory}")]
     Add {
@@ -161,6 +170,7 @@ impl Classify for CgroupError {
                 Kind::Unsupported
             }
             Self::BadPath { .. } | Self::BadValue { .. } => Kind::Invalid,
+            Self::Devices { source, .. } => source.kind(),
             Self::Set { .. } => match self.errno() {
                 Some(Errno::INVAL | Errno::RANGE) => Kind::Invalid,
                 Some(Errno::BUSY) => Kind::Conflict,
@@ -175,6 +185,7 @@ impl Classify for CgroupError {
     fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Set { hint, .. } => return hint.clone(),
+            Self::Devices { source, .. } => return source.hint(),
             Self::NoController { hint, .. } => hint.as_str(),
             Self::NotMounted => "mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup",
             Self::Create { .. } | Self::Destroy { .. } | Self::Add { .. } => match self.errno()? {

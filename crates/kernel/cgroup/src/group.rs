@@ -10,7 +10,7 @@ use crate::control;
 use crate::controller::Controller;
 use crate::error::CgroupError;
 use crate::layout::{Hierarchy, Layout, Mode};
-use crate::{Result, v1, v2};
+use crate::{Result, resources, v2};
 
 const PERMISSIONS: Permissions = Permissions::from_raw_mode(0o755);
 
@@ -53,8 +53,8 @@ impl Cgroup {
     /// takes, [`CgroupError::NoController`] and [`CgroupError::Unsupported`] for limits that cannot be
     /// had here. Limits set before the failing one stay set.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
-        v1::apply(self, resources)?;
-        v2::apply(self, resources)
+        self.checked_path()?;
+        resources::apply(self, resources)
     }
 
     /// Opens what a new process needs to move itself in: v1's `tasks` files and, where there is a

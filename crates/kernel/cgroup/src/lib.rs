@@ -31,6 +31,8 @@ mod error;
 mod group;
 mod layout;
 mod life;
+mod limit;
+mod resources;
 mod stats;
 mod v1;
 mod v2;

@@ -1,7 +1,223 @@
-//! Limits on cgroup2.
-use crate::{Cgroup, Result, layout::Hierarchy};
-use dhow_spec::oci_runtime::LinuxResources;
-pub(crate) fn apply(_group: &Cgroup, _resources: &LinuxResources) -> Result<()> {
-    Ok(())
+//! Limits on cgroup2, and enabling controllers.
+//!
+//! A controller's files appear in a cgroup when its parent has the controller in
+//! `cgroup.subtree_control`, which in turn needs its parent's, up to the root. A cgroup that has processes
+//! of its own cannot enable any ("no internal processes"); the root is exempt. Containers are leaves
+//! under a parent without processes, so the rule holds by construction.
+
+use dhow_spec::oci_runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory};
+use dhow_sys::rustix::io::Errno;
+
+use crate::Result;
+use crate::control;
+use crate::controller::Controllers;
+use crate::group::{Cgroup, prefixes};
+use crate::layout::Hierarchy;
+use crate::limit::{Limit, show_bytes};
+use crate::resources::Step;
+use crate::v1::{check_shares, first_cpu_limit, first_io_limit, refuse_leaf_weight, set_first};
+
+const DEFAULT_PERIOD_US: u64 = 100_000;
+
+/// Makes all of the tree's controllers available in cgroup `path`. Nothing is an error here: what could
+/// not be enabled is missed, with its name, when a limit of it is set.
+pub(crate) fn enable_controllers(tree: &Hierarchy, path: &str) {
+    let here = control::read(&[&tree.directory(path), "/cgroup.controllers"].concat());
+    let here = Controllers::parse(here.unwrap_or_default().split_whitespace());
+    let wanted = tree.controllers.without(here);
+    if wanted.is_empty() {
+        return;
+    }
+    let words: Vec<String> =
+        wanted.iter().map(|controller| format!("+{}", controller.unified_name())).collect();
+    for ancestor in std::iter::once("").chain(prefixes(path).filter(|prefix| *prefix != path)) {
+        let file = [&tree.directory(ancestor), "/cgroup.subtree_control"].concat();
+        if control::write(&file, &words.join(" ")).is_err() {
+            // All or nothing for the kernel: one that cannot be had (cpu with real-time processes about)
+            // must not take the others with it.
+            for word in &words {
+                let _ = control::write(&file, word);
+            }
+        }
+    }
 }
-pub(crate) fn enable_controllers(_tree: &Hierarchy, _path: &str) {}
+
+pub(crate) fn memory(memory: &LinuxMemory) -> Step<impl FnOnce(&Cgroup, &Hierarchy) -> Result<()>> {
+    let limit = memory.limit().filter(|bytes| *bytes != 0);
+    let swap = memory.swap().filter(|bytes| *bytes != 0);
+    let reservation = memory.reservation().filter(|bytes| *bytes != 0);
+    let Some(first) = limit.or(swap).or(reservation) else { return Step::Nothing };
+    let first = Limit::bytes("memory limit", first);
+    let check = memory.check_before_update().unwrap_or(false);
+    Step::Run(first, move |group: &Cgroup, place: &Hierarchy| {
+        let swap = swap_only(limit, swap)?;
+        if let (true, Some(bytes @ 0..)) = (check, limit) {
+            refuse_below_use(group, place, bytes)?;
+        }
+        if let Some(bytes) = swap {
+            set_swap(group, place, bytes)?;
+        }
+        let others = [
+            ("memory limit", "memory.max", limit),
+            ("memory reservation", "memory.low", reservation),
+        ];
+        for (what, file, bytes) in others {
+            if let Some(bytes) = bytes {
+                group.set(place, file, &number_or_max(bytes), &Limit::bytes(what, bytes))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The OCI counts memory plus swap, cgroup2 swap alone; -1 is unlimited.
+fn swap_only(limit: Option<i64>, swap: Option<i64>) -> Result<Option<i64>> {
+    let bad =
+        |swap, why: String| Err(Limit::bytes("memory plus swap limit", swap).out_of_range(why));
+    match (limit, swap) {
+        (Some(..=-1), None) | (_, Some(..=-1)) => Ok(Some(-1)),
+        (_, None) => Ok(None),
+        (None | Some(..=-1), Some(swap)) => bad(swap, "it needs a memory limit beside it".into()),
+        (Some(limit), Some(swap)) if swap < limit => {
+            bad(swap, format!("it includes the memory limit, which is {}", show_bytes(limit)))
+        }
+        (Some(limit), Some(swap)) => Ok(Some(swap - limit)),
+    }
+}
+
+/// A kernel without swap has no such file; the limit is then discarded, as Docker does.
+fn set_swap(group: &Cgroup, place: &Hierarchy, bytes: i64) -> Result<()> {
+    const FILE: &str = "memory.swap.max";
+    match group.try_set(place, FILE, &number_or_max(bytes)) {
+        Ok(()) => Ok(()),
+        // Without the controller nothing works, and the memory limit says so better.
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(group.refused(place, FILE, &Limit::bytes("swap limit", bytes), errno)),
+    }
+}
+
+/// cgroup2 takes a limit below what is in use and kills; `checkBeforeUpdate` asks to refuse instead.
+fn refuse_below_use(group: &Cgroup, place: &Hierarchy, bytes: i64) -> Result<()> {
+    let file = group.file(place, "memory.current");
+    let used = control::read_number(&file).unwrap_or(0);
+    if i64::try_from(used).is_ok_and(|used| used <= bytes) {
+        return Ok(());
+    }
+    Err(group.refused(place, "memory.max", &Limit::bytes("memory limit", bytes), Errno::BUSY))
+}
+
+pub(crate) fn cpu(cpu: &LinuxCpu) -> Step<impl FnOnce(&Cgroup, &Hierarchy) -> Result<()>> {
+    let Some(first) = first_cpu_limit(cpu) else { return Step::Nothing };
+    Step::Run(first, move |group: &Cgroup, place: &Hierarchy| {
+        if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+            let limit = check_shares(shares)?;
+            group.set(place, "cpu.weight", &weight(shares).to_string(), &limit)?;
+        }
+        if let Some(idle) = cpu.idle() {
+            group.set(place, "cpu.idle", &idle.to_string(), &Limit::new("CPU idle", idle))?;
+        }
+        let quota = cpu.quota().filter(|quota| *quota != 0);
+        let period = cpu.period().filter(|period| *period != 0);
+        if quota.is_some() || period.is_some() {
+            let raw = format!(
+                "{} {}",
+                number_or_max(quota.unwrap_or(-1)),
+                period.unwrap_or(DEFAULT_PERIOD_US)
+            );
+            group.set(place, "cpu.max", &raw, &Limit::new("CPU quota and period", &raw))?;
+        }
+        if let Some(burst) = cpu.burst() {
+            let limit = Limit::microseconds("CPU burst", burst);
+            group.set(place, "cpu.max.burst", &burst.to_string(), &limit)?;
+        }
+        if let Some(time) = cpu.realtime_runtime().filter(|time| *time != 0) {
+            let limit = Limit::microseconds("real-time runtime", time);
+            return Err(group.unsupported(&limit, "cgroup2 has no real-time limits"));
+        }
+        Ok(())
+    })
+}
+
+/// Shares (2 to 262144, 1024 by default) as a weight (1 to 10000, 100 by default), by the curve through
+/// these three points that runc and crun use too: 10^((x² + 125 x) / 612 - 7/34), x = log2(shares).
+fn weight(shares: u64) -> u64 {
+    let x = (shares as f64).log2();
+    let exponent = (x * x + 125.0 * x) / 612.0 - 7.0 / 34.0;
+    // Rounding noise of pow must not lift an exact 100 to 101.
+    let weight = (10_f64.powf(exponent) - 1e-9).ceil();
+    (weight as u64).clamp(1, 10_000)
+}
+
+pub(crate) fn block_io(io: &LinuxBlockIo) -> Step<impl FnOnce(&Cgroup, &Hierarchy) -> Result<()>> {
+    let Some(first) = first_io_limit(io) else { return Step::Nothing };
+    Step::Run(first, move |group: &Cgroup, place: &Hierarchy| {
+        refuse_leaf_weight(group, io)?;
+        if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
+            set_io_weight(group, place, weight)?;
+        }
+        for device in io.weight_device().iter().flatten() {
+            let Some(weight) = device.weight() else { continue };
+            let raw = format!("{}:{} {weight}", device.major(), device.minor());
+            group.set(place, "io.bfq.weight", &raw, &Limit::new("block I/O weight", &raw))?;
+        }
+        let throttles = [
+            ("rbps", io.throttle_read_bps_device()),
+            ("wbps", io.throttle_write_bps_device()),
+            ("riops", io.throttle_read_iops_device()),
+            ("wiops", io.throttle_write_iops_device()),
+        ];
+        for (key, devices) in throttles {
+            for device in devices.iter().flatten() {
+                let rate = match device.rate() {
+                    0 => "max".to_owned(),
+                    rate => rate.to_string(),
+                };
+                let raw = format!("{}:{} {key}={rate}", device.major(), device.minor());
+                group.set(place, "io.max", &raw, &Limit::new("block I/O rate", &raw))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// BFQ takes v1's 10 to 1000 as it is; io.cost's 1 to 10000 is stretched from it.
+fn set_io_weight(group: &Cgroup, place: &Hierarchy, weight: u16) -> Result<()> {
+    let limit = Limit::new("block I/O weight", weight);
+    if !(10..=1000).contains(&weight) {
+        return Err(limit.out_of_range("it is 10 to 1000"));
+    }
+    match group.try_set(place, "io.bfq.weight", &weight.to_string()) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOENT) => {
+            let stretched = 1 + (u32::from(weight) - 10) * 9999 / 990;
+            set_first(group, place, &["io.weight"], &stretched.to_string(), &limit)
+        }
+        Err(errno) => Err(group.refused(place, "io.bfq.weight", &limit, errno)),
+    }
+}
+
+fn number_or_max(number: i64) -> String {
+    if number < 0 { "max".to_owned() } else { number.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_meet_both_ends_and_the_default() {
+        assert_eq!((weight(2), weight(1024), weight(262_144)), (1, 100, 10_000));
+        assert!((2..262_144).step_by(97).all(|shares| weight(shares) <= weight(shares + 97)));
+    }
+
+    #[test]
+    fn swap_is_what_exceeds_memory() {
+        assert_eq!(swap_only(Some(100), Some(300)).unwrap(), Some(200));
+        assert_eq!(swap_only(Some(100), Some(100)).unwrap(), Some(0));
+        assert_eq!(swap_only(Some(100), Some(-1)).unwrap(), Some(-1));
+        assert_eq!(swap_only(Some(-1), None).unwrap(), Some(-1));
+        assert_eq!(swap_only(Some(100), None).unwrap(), None);
+        assert!(swap_only(None, Some(100)).is_err());
+        assert!(swap_only(Some(100), Some(99)).is_err());
+    }
+}
