@@ -93,7 +93,7 @@ pub struct Instruction {
 /// [`BpfError::Load`].
 pub fn load_device(instructions: &[Instruction]) -> Result<OwnedFd, BpfError> {
     #[repr(C)]
-    struct Load {
+    struct LoadAttributes {
         prog_type: u32,
         insn_cnt: u32,
         insns: u64,
@@ -105,7 +105,7 @@ pub fn load_device(instructions: &[Instruction]) -> Result<OwnedFd, BpfError> {
         prog_flags: u32,
         prog_name: [u8; 16],
     }
-    let attributes = Load {
+    let attributes = LoadAttributes {
         prog_type: PROG_TYPE_CGROUP_DEVICE,
         insn_cnt: instructions.len() as u32,
         insns: instructions.as_ptr() as u64,
@@ -130,7 +130,7 @@ pub fn load_device(instructions: &[Instruction]) -> Result<OwnedFd, BpfError> {
 /// # Errors
 /// [`BpfError::Attach`].
 pub fn attach_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), BpfError> {
-    let attributes = Attach::new(cgroup, program, F_ALLOW_MULTI);
+    let attributes = AttachAttributes::new(cgroup, program, F_ALLOW_MULTI);
     // SAFETY: the attributes carry numbers of descriptors that are borrowed over the call, no pointers.
     unsafe { bpf(PROG_ATTACH, &attributes) }.map(drop).map_err(BpfError::Attach)
 }
@@ -141,7 +141,7 @@ pub fn attach_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<
 /// [`BpfError::Query`].
 pub fn attached_devices(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, BpfError> {
     #[repr(C)]
-    struct Query {
+    struct ListAttributes {
         target_fd: u32,
         attach_type: u32,
         query_flags: u32,
@@ -151,7 +151,7 @@ pub fn attached_devices(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, BpfError> {
         pad: u32,
     }
     let mut ids = vec![0_u32; MAX_ATTACHED];
-    let mut attributes = Query {
+    let mut attributes = ListAttributes {
         target_fd: cgroup.as_raw_fd() as u32,
         attach_type: ATTACH_TYPE_CGROUP_DEVICE,
         query_flags: 0,
@@ -189,14 +189,14 @@ pub fn detach_device(cgroup: BorrowedFd<'_>, id: u32) -> Result<(), BpfError> {
         Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
         Err(error) => return fail(error),
     };
-    let attributes = Attach::new(cgroup, program.as_fd(), 0);
+    let attributes = AttachAttributes::new(cgroup, program.as_fd(), 0);
     // SAFETY: the attributes carry numbers of descriptors that live over the call, no pointers.
     unsafe { bpf(PROG_DETACH, &attributes) }.map(drop).or_else(fail)
 }
 
 /// The attributes of BPF_PROG_ATTACH and BPF_PROG_DETACH.
 #[repr(C)]
-struct Attach {
+struct AttachAttributes {
     target_fd: u32,
     attach_bpf_fd: u32,
     attach_type: u32,
@@ -204,7 +204,7 @@ struct Attach {
     replace_bpf_fd: u32,
 }
 
-impl Attach {
+impl AttachAttributes {
     fn new(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>, attach_flags: u32) -> Self {
         Self {
             target_fd: cgroup.as_raw_fd() as u32,

@@ -308,3 +308,111 @@ mod op {
         instruction(0x95, 0, 0, 0, 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(allow: bool, text: &str) -> LinuxDeviceCgroup {
+        let words: Vec<&str> = text.split([' ', ':']).collect();
+        let typ = match words[0] {
+            "a" => LinuxDeviceType::A,
+            "b" => LinuxDeviceType::B,
+            _ => LinuxDeviceType::C,
+        };
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(allow).set_typ(Some(typ));
+        rule.set_major(words[1].parse().ok()).set_minor(words[2].parse().ok());
+        rule.set_access(Some(words[3].to_owned()));
+        rule
+    }
+
+    fn rules(list: &[(bool, &str)]) -> Rules {
+        let list: Vec<_> = list.iter().map(|(allow, text)| rule(*allow, text)).collect();
+        Rules::parse(&list).unwrap().unwrap()
+    }
+
+    /// Runs the few instructions that `op` has.
+    fn run(program: &[Instruction], class: u64, major: u64, minor: u64, access: u64) -> bool {
+        let context = [access << 16 | class, major, minor];
+        let mut registers = [0_u64; 16];
+        let mut at = 0_i64;
+        loop {
+            let i = program[usize::try_from(at).unwrap()];
+            let to = usize::from(i.registers & 15);
+            let from = usize::from(i.registers >> 4);
+            let immediate = i64::from(i.immediate) as u64;
+            let mut jump = false;
+            match i.code {
+                0x61 => registers[to] = context[i.offset as usize / 4],
+                0xbf => registers[to] = registers[from],
+                0xb7 => registers[to] = immediate,
+                0x57 => registers[to] &= immediate,
+                0x77 => registers[to] >>= immediate,
+                0x55 => jump = registers[to] != immediate,
+                0x45 => jump = registers[to] & immediate != 0,
+                0x05 => jump = true,
+                0x95 => return registers[0] == 1,
+                code => panic!("unknown instruction {code:#x}"),
+            }
+            at += 1 + if jump { i64::from(i.offset) } else { 0 };
+        }
+    }
+
+    const B: u64 = 1;
+    const C: u64 = 2;
+
+    #[test]
+    fn the_last_rule_for_each_access_decides() {
+        let program = rules(&[
+            (true, "c 9:9 rwm"), // forgotten: the next is about everything
+            (false, "a *:* rwm"),
+            (true, "c *:* m"),
+            (true, "c 1:3 r"),
+            (true, "c 1:3 w"),
+            (true, "b 8:* rwm"),
+            (false, "b 8:1 w"),
+        ])
+        .to_program();
+        let check = |class, major, minor, access| run(&program, class, major, minor, access);
+        let all = [
+            (check(C, 9, 9, 1), true),
+            (check(C, 9, 9, 2), false),
+            (check(C, 1, 3, 2 | 4), true),
+            (check(C, 1, 3, 1 | 2 | 4), true),
+            (check(B, 1, 3, 2), false),
+            (check(B, 8, 0, 7), true),
+            (check(B, 8, 1, 2), true),
+            (check(B, 8, 1, 2 | 4), false),
+        ];
+        for (at, (got, want)) in all.into_iter().enumerate() {
+            assert_eq!(got, want, "case {at}");
+        }
+    }
+
+    #[test]
+    fn allow_all_is_the_default_of_privileged_containers() {
+        let program = rules(&[(true, "a *:* rwm"), (false, "c 10:229 w")]).to_program();
+        assert!(run(&program, B, 8, 0, 7));
+        assert!(run(&program, C, 10, 229, 2));
+        assert!(!run(&program, C, 10, 229, 6));
+    }
+
+    #[test]
+    fn v1_refuses_what_its_kernel_code_would_silently_not_do() {
+        let carved = rules(&[(false, "a *:* rwm"), (true, "c 1:* rw"), (false, "c 1:3 w")]);
+        assert_eq!(carved.to_v1(), Err("c 1:3 w".to_owned()));
+        // Docker's own list: a denial of something that was never allowed.
+        let docker = rules(&[(false, "a *:* rwm"), (false, "c 10:229 rwm"), (true, "c *:* m")]);
+        assert!(docker.to_v1().is_ok());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["a 1:3 rwm", "a *:* r", "c 1:3 x", "c -2:3 r", "c 4294967296:3 r"] {
+            assert!(Rules::parse(&[rule(true, text)]).is_err(), "{text}");
+        }
+        assert!(Rules::parse(&[]).unwrap().is_none());
+        assert!(Rules::parse(&vec![rule(true, "c 1:3 r"); 1001]).is_err());
+    }
+}

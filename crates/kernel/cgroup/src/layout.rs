@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_mount_of_the_root_wins_over_a_bind_mount() {
-        let reversed: String = HYBRID.lines().rev().map(|line| format!("{line}\n")).collect();
+        let reversed = HYBRID.lines().rev().collect::<Vec<_>>().join("\n");
         let (v1, _) = parse_mountinfo(&reversed);
         assert!(v1.iter().any(|hierarchy| hierarchy.mount == "/sys/fs/cgroup/memory"));
         assert!(!v1.iter().any(|hierarchy| hierarchy.mount.contains("a b")));

@@ -133,7 +133,7 @@ fn set_rdma(group: &Cgroup, device: &str, rdma: &LinuxRdma) -> Result<()> {
     let mut raw = device.to_owned();
     for (key, value) in [("hca_handle", rdma.hca_handles()), ("hca_object", rdma.hca_objects())] {
         if let Some(value) = value {
-            raw.push_str(&format!(" {key}={value}"));
+            raw.extend([" ", key, "=", &value.to_string()]);
         }
     }
     let limit = Limit::new("rdma limit", &raw);
@@ -229,5 +229,55 @@ fn device_error(group: &Cgroup, failure: DeviceFailure) -> CgroupError {
     match failure {
         DeviceFailure::Open(errno) => control_error("open", &group.path, errno),
         DeviceFailure::Bpf(source) => CgroupError::Devices { path: group.path.clone(), source },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the test starts a process to restrict")]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::controller::Controllers;
+    use crate::device::default_rules;
+    use crate::layout::Layout;
+
+    /// The program is loaded, attached, obeyed, replaced and gone: on this machine's cgroup2 tree, whether it
+    /// has controllers or not.
+    #[test]
+    fn a_device_program_restricts_a_process() {
+        let detected = Layout::detect().unwrap();
+        let Some(tree) = detected.cgroup2().cloned() else { return };
+        let tree = Hierarchy { controllers: Controllers::default(), ..tree };
+        let layout = Layout::from_hierarchies(vec![], Some(tree));
+        let group = layout.create(&format!("/dhow-test-bpf-{}", std::process::id())).unwrap();
+        let opened = group.directory().unwrap().unwrap();
+
+        let mut deny = LinuxDeviceCgroup::default();
+        deny.set_access(Some("rwm".into()));
+        let mut wanted = LinuxResources::default();
+        wanted.set_devices(Some(vec![deny.clone()]));
+        group.apply(&wanted).unwrap();
+        let first = bpf::attached_devices(opened.as_fd()).unwrap();
+        wanted.set_devices(Some([vec![deny], default_rules()].concat()));
+        group.apply(&wanted).unwrap();
+        let second = bpf::attached_devices(opened.as_fd()).unwrap();
+        assert_eq!((first.len(), second.len()), (1, 1));
+        assert_ne!(first, second);
+
+        // /dev/kmsg (1:11) is not among the defaults.
+        let script =
+            "read line; : </dev/null && : </dev/zero || exit 1; (: </dev/kmsg) && exit 2; exit 0";
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        group.add(child.id() as i32).unwrap();
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        group.destroy().unwrap();
     }
 }

@@ -4,7 +4,7 @@
 //! running container change: memory never exceeds memory+swap at any moment, quota and period must fit the
 //! parent together.
 
-use dhow_spec::oci_runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory};
+use dhow_spec::oci_runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxWeightDevice};
 use dhow_sys::rustix::io::Errno;
 
 use crate::Result;
@@ -263,7 +263,7 @@ pub(crate) fn first_io_limit(io: &LinuxBlockIo) -> Option<Limit> {
 
 /// Leaf weights went with the CFQ scheduler in Linux 5.0.
 pub(crate) fn refuse_leaf_weight(group: &Cgroup, io: &LinuxBlockIo) -> Result<()> {
-    let of_devices = io.weight_device().iter().flatten().filter_map(|device| device.leaf_weight());
+    let of_devices = io.weight_device().iter().flatten().filter_map(LinuxWeightDevice::leaf_weight);
     match io.leaf_weight().into_iter().chain(of_devices).find(|weight| *weight != 0) {
         Some(weight) => {
             let limit = Limit::new("block I/O leaf weight", weight);

@@ -89,9 +89,8 @@ fn swap_only(limit: Option<i64>, swap: Option<i64>) -> Result<Option<i64>> {
 fn set_swap(group: &Cgroup, place: &Hierarchy, bytes: i64) -> Result<()> {
     const FILE: &str = "memory.swap.max";
     match group.try_set(place, FILE, &number_or_max(bytes)) {
-        Ok(()) => Ok(()),
-        // Without the controller nothing works, and the memory limit says so better.
-        Err(Errno::NOENT) => Ok(()),
+        // ENOENT without the controller too: then the memory limit says so better.
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(group.refused(place, FILE, &Limit::bytes("swap limit", bytes), errno)),
     }
 }
@@ -219,5 +218,167 @@ mod tests {
         assert_eq!(swap_only(Some(100), None).unwrap(), None);
         assert!(swap_only(None, Some(100)).is_err());
         assert!(swap_only(Some(100), Some(99)).is_err());
+    }
+
+    mod on_a_fake_tree {
+        use std::fs;
+
+        use dhow_error::{Classify, Kind};
+        use dhow_spec::oci_runtime::{LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder};
+        use dhow_spec::oci_runtime::{LinuxResources, LinuxResourcesBuilder};
+        use tempfile::TempDir;
+
+        use crate::controller::Controllers;
+        use crate::group::Cgroup;
+        use crate::layout::{Hierarchy, Layout};
+
+        const FILES: [&str; 10] = [
+            "memory.max",
+            "memory.swap.max",
+            "memory.low",
+            "cpu.max",
+            "cpu.weight",
+            "cpuset.cpus",
+            "cpuset.mems",
+            "pids.max",
+            "cgroup.procs",
+            "memory.events",
+        ];
+
+        /// A tree whose root and /dhow have the files the kernel would make; the container's own come
+        /// with `files`.
+        fn tree(files: &[&str]) -> (TempDir, Cgroup) {
+            let root = tempfile::tempdir().unwrap();
+            for directory in ["", "dhow", "dhow/box"] {
+                let directory = root.path().join(directory);
+                fs::create_dir_all(&directory).unwrap();
+                fs::write(directory.join("cgroup.subtree_control"), "").unwrap();
+            }
+            for file in files {
+                fs::write(root.path().join("dhow/box").join(file), "").unwrap();
+            }
+            let unified = Hierarchy {
+                mount: root.path().to_str().unwrap().to_owned(),
+                controllers: Controllers::parse(["cpu", "cpuset", "io", "memory", "pids"]),
+            };
+            let layout = Layout::from_hierarchies(vec![], Some(unified));
+            let group = layout.create("/dhow/box").unwrap();
+            (root, group)
+        }
+
+        fn read(root: &TempDir, file: &str) -> String {
+            fs::read_to_string(root.path().join("dhow/box").join(file)).unwrap()
+        }
+
+        fn resources() -> LinuxResources {
+            let memory = LinuxMemoryBuilder::default()
+                .limit(64_i64 << 20)
+                .swap(96_i64 << 20)
+                .reservation(1_i64 << 20)
+                .build()
+                .unwrap();
+            let cpu = LinuxCpuBuilder::default()
+                .shares(2_u64)
+                .quota(50_000_i64)
+                .cpus("0-1")
+                .mems("0")
+                .build()
+                .unwrap();
+            let pids = LinuxPidsBuilder::default().limit(-1_i64).build().unwrap();
+            LinuxResourcesBuilder::default().memory(memory).cpu(cpu).pids(pids).build().unwrap()
+        }
+
+        #[test]
+        fn limits_are_translated() {
+            let (root, group) = tree(&FILES);
+            group.apply(&resources()).unwrap();
+            let want = [
+                ("memory.max", "67108864"),
+                ("memory.swap.max", "33554432"),
+                ("memory.low", "1048576"),
+                ("cpu.max", "50000 100000"),
+                ("cpu.weight", "1"),
+                ("cpuset.cpus", "0-1"),
+                ("cpuset.mems", "0"),
+                ("pids.max", "max"),
+            ];
+            for (file, value) in want {
+                assert_eq!(read(&root, file), value, "{file}");
+            }
+        }
+
+        #[test]
+        fn controllers_are_enabled_above_the_container_only() {
+            let (root, _) = tree(&[]);
+            let all = "+cpu +cpuset +memory +blkio +pids".replace("blkio", "io");
+            for (directory, want) in [("", all.as_str()), ("dhow", all.as_str()), ("dhow/box", "")]
+            {
+                let file = root.path().join(directory).join("cgroup.subtree_control");
+                assert_eq!(fs::read_to_string(file).unwrap(), want, "{directory:?}");
+            }
+        }
+
+        #[test]
+        fn a_controller_that_is_not_enabled_is_said_with_those_that_are() {
+            let (root, group) = tree(&["memory.max", "memory.low"]);
+            fs::write(root.path().join("dhow/box/cgroup.controllers"), "memory\n").unwrap();
+            let error = group.apply(&resources()).unwrap_err();
+            assert_eq!(error.to_string(), "cannot set CPU shares 2 on /dhow/box");
+            assert!(error.hint().unwrap().starts_with("enabled for this cgroup are: memory;"));
+        }
+
+        #[test]
+        fn an_absent_controller_is_named() {
+            let (_root, group) = tree(&FILES);
+            let huge = dhow_spec::oci_runtime::LinuxHugepageLimitBuilder::default()
+                .page_size("2MB")
+                .limit(2_i64 << 20)
+                .build()
+                .unwrap();
+            let wanted =
+                LinuxResourcesBuilder::default().hugepage_limits(vec![huge]).build().unwrap();
+            let error = group.apply(&wanted).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported);
+            assert_eq!(
+                error.to_string(),
+                "cannot set huge page limit 2 MiB on /dhow/box: the hugetlb controller is not available"
+            );
+        }
+
+        #[test]
+        fn raw_values_stay_in_the_cgroup() {
+            let (_root, group) = tree(&FILES);
+            for file in ["../memory.max", "x/y.z", "memory"] {
+                let values = std::collections::HashMap::from([(file.to_owned(), "1".to_owned())]);
+                let wanted = LinuxResourcesBuilder::default().unified(values).build().unwrap();
+                assert_eq!(group.apply(&wanted).unwrap_err().kind(), Kind::Invalid, "{file}");
+            }
+        }
+
+        #[test]
+        fn use_is_read_from_the_files() {
+            let (root, group) = tree(&[]);
+            let files = [
+                ("memory.current", "4096\n"),
+                ("memory.max", "max\n"),
+                ("memory.stat", "anon 1\ninactive_file 512\n"),
+                ("memory.events", "low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 0\n"),
+                ("cpu.stat", "usage_usec 5\nuser_usec 2\nsystem_usec 3\nnr_throttled 1\n"),
+                ("pids.current", "4\n"),
+                ("pids.max", "9\n"),
+                ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4\n"),
+            ];
+            for (file, text) in files {
+                fs::write(root.path().join("dhow/box").join(file), text).unwrap();
+            }
+            let stats = group.stats().unwrap();
+            assert_eq!((stats.memory_bytes, stats.memory_inactive_file_bytes), (4096, 512));
+            assert_eq!((stats.memory_limit_bytes, stats.memory_failures), (None, 7));
+            assert_eq!((stats.cpu_ns, stats.cpu_user_ns, stats.cpu_system_ns), (5000, 2000, 3000));
+            assert_eq!(stats.throttling.throttled_periods, 1);
+            assert_eq!((stats.pids, stats.pids_limit), (4, Some(9)));
+            assert_eq!((stats.io.read_bytes, stats.io.writes), (1, 4));
+            assert_eq!(group.oom_kills().unwrap(), 3);
+        }
     }
 }
