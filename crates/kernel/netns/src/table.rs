@@ -22,10 +22,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use dhow_sys::netlink::nft::{
-    Batch, ChainKind, Compare, Expression, Family, Field, Header, Hook, Register, Verdict,
-    table_comment,
-};
+use dhow_sys::netlink::nft::expression::{Compare, Expression, Header, Register, Verdict};
+use dhow_sys::netlink::nft::query::{map_keys, table_comment};
+use dhow_sys::netlink::nft::{Batch, ChainKind, Family, Field, Hook};
 use dhow_sys::netlink::{self, Socket};
 use dhow_sys::rustix::io::Errno;
 
@@ -128,25 +127,36 @@ impl Table {
 
     /// Removes publications; those that are not there are fine.
     pub fn unpublish(&self, socket: &mut Socket, publications: &[Publication]) -> Result<()> {
-        if publications.is_empty() {
+        let keys = elements(publications)
+            .map(|(map, elements)| (map, elements.into_iter().map(|(key, _)| key).collect()));
+        if !is_absent(self.remove(socket, &keys))? {
             return Ok(());
         }
-        let remove = |socket: &mut Socket, publications: &[Publication]| {
-            let mut batch = self.batch();
-            for (map, elements) in elements(publications) {
-                let keys: Vec<_> = elements.into_iter().map(|(key, _)| key).collect();
-                batch.delete_elements(map, &keys);
+        // One was missing, so none was removed: see which there are. A missing table has none.
+        let mut present = keys;
+        for (map, keys) in &mut present {
+            match map_keys(socket, Family::Ipv4, &self.bridge, map) {
+                Ok(known) => keys.retain(|key| known.contains(key)),
+                Err(error) if error.refusal() == Some(Errno::NOENT) => keys.clear(),
+                Err(error) => return Err(error.into()),
             }
-            batch.commit(socket)
-        };
-        if !is_absent(remove(socket, publications))? {
+        }
+        is_absent(self.remove(socket, &present)).map(|_| ())
+    }
+
+    fn remove(
+        &self,
+        socket: &mut Socket,
+        keys: &[(&'static str, Vec<Vec<u8>>)],
+    ) -> std::result::Result<(), netlink::Error> {
+        if keys.iter().all(|(_, keys)| keys.is_empty()) {
             return Ok(());
         }
-        // One was missing, so none was removed: each by itself.
-        for publication in publications {
-            is_absent(remove(socket, std::slice::from_ref(publication)))?;
+        let mut batch = self.batch();
+        for (map, keys) in keys {
+            batch.delete_elements(map, keys);
         }
-        Ok(())
+        batch.commit(socket)
     }
 
     /// Deletes the table; absent is fine.
