@@ -1,14 +1,20 @@
 //! Containers and their lives.
 
 mod attached;
+mod capabilities;
 mod clock;
 mod engine;
 mod events;
 mod logs;
+mod names;
 mod networks;
+mod oci;
 mod options;
+mod resolve;
+mod signal;
 pub mod spec;
 mod state;
+mod validate;
 mod view;
 
 pub use attached::{AttachStream, Attached};

@@ -14,6 +14,9 @@ pub use host::{
     NetworkSpec, PortBinding, Propagation, RestartPolicy, SeccompChoice, Security, Ulimit,
 };
 pub use parse::ParseError;
+#[cfg(test)]
+pub(crate) use parse::ULIMITS;
+pub(crate) use parse::{clean_target, is_object_name};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -130,7 +130,7 @@ impl Mount {
                     non_recursive: false,
                 }
             } else {
-                if !source.is_empty() && !is_volume_name(source) {
+                if !source.is_empty() && !is_object_name(source) {
                     return Err(ParseError::VolumeName(quoted(source)));
                 }
                 MountKind::Volume {
@@ -215,7 +215,7 @@ pub(crate) fn clean_path(path: &str) -> String {
 }
 
 /// Whether `name` may name a volume (and a container: the rules are the same).
-pub(crate) fn is_volume_name(name: &str) -> bool {
+pub(crate) fn is_object_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     name.len() <= 255
         && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
