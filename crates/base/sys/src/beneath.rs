@@ -32,6 +32,12 @@ pub fn open_strict(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<O
     resolve_with(root, path, flags, resolve)
 }
 
+/// Opens `path` beneath `root`, following no symlink at all.
+pub fn open_direct(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    resolve_with(root, path, flags, resolve)
+}
+
 fn resolve_with(
     root: BorrowedFd<'_>,
     path: &[u8],

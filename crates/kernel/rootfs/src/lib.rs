@@ -1,5 +1,40 @@
 //! Mounts of a container: its root, what is on it, what is hidden.
+//!
+//! A [`Plan`] is made from an OCI specification on the host's side, where allocating and failing are
+//! cheap. Its steps are carried out by the child that becomes the container, in its own mount namespace:
+//!
+//! ```text
+//!   host     Plan::new                     every path checked, every option parsed
+//!   ───────  clone3(CLONE_NEWNS …)  ───────────────────────────────────────────────────────────
+//!   child    attach_root      sources of binds cloned, propagation cut, root attached on "/"
+//!            mount            the specification's mounts, each onto an opened target
+//!            make_devices     nodes and links in /dev
+//!            open_console     only with a terminal
+//!            write_sysctls    through a private procfs
+//!            protect          masked and read-only paths, read-only root
+//!            pivot            the root becomes /, the host's tree is let go
+//! ```
+//!
+//! Invariants: nothing is attached in the host's mount namespace. A path of the container is only ever
+//! opened beneath its root, and what is attached goes onto the descriptor that was opened. The child
+//! allocates only where something is missing in the image, or fails.
+//!
+//! Needs Linux 5.12 (mount_setattr); an overlay of more layers than fit one string needs 6.5.
 
+mod console;
+mod devices;
+mod failure;
+mod filesystem;
+mod hide;
+mod mounts;
+mod options;
+mod plan;
 mod root;
+mod sysctl;
+mod text;
 
+pub use console::Console;
+pub use failure::{Failure, PlanError};
+pub use mounts::CgroupView;
+pub use plan::{Inside, Plan, PlanInput, private_procfs};
 pub use root::Root;

@@ -1,0 +1,100 @@
+//! A new file system as a detached mount, by fsopen, fsconfig and fsmount.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+
+use dhow_sys::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+use dhow_sys::rustix::io::{Errno, read};
+
+use crate::failure::Failure;
+
+/// A file system's own options: a key, and a value unless it is a flag.
+pub(crate) type Data = [(CString, Option<CString>)];
+
+/// Makes a file system of that kind as a detached mount. `what` says for a failure what it is for.
+pub(crate) fn make(
+    kind: &CStr,
+    source: Option<&CStr>,
+    data: &Data,
+    attributes: MountAttrFlags,
+    what: impl FnOnce() -> String,
+) -> Result<OwnedFd, Failure> {
+    let context = match fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC) {
+        Ok(context) => context,
+        Err(errno) => {
+            let message = format!("cannot open file system {} for {}", shown(kind), what());
+            return Err(Failure::new(errno, message));
+        }
+    };
+    let made = configure(&context, source, data)
+        .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes));
+    made.map_err(|errno| {
+        let said = complaint(&context);
+        Failure::new(errno, format!("cannot mount {} on {}{said}", shown(kind), what()))
+    })
+}
+
+fn configure(context: &OwnedFd, source: Option<&CStr>, data: &Data) -> Result<(), Errno> {
+    if let Some(source) = source {
+        fsconfig_set_string(context, c"source", source)?;
+    }
+    for (key, value) in data {
+        match value {
+            Some(value) => fsconfig_set_string(context, key.as_c_str(), value.as_c_str())?,
+            None => fsconfig_set_flag(context, key.as_c_str())?,
+        }
+    }
+    fsconfig_create(context)
+}
+
+/// A private procfs of this process's pid namespace: attached nowhere, so that nothing of an image can
+/// stand in for it (CVE-2019-16884, CVE-2025-52881).
+pub(crate) fn private_procfs() -> Result<OwnedFd, Failure> {
+    make(c"proc", None, &[], MountAttrFlags::empty(), || "a private place".to_owned())
+}
+
+/// What the kernel said about a failed file system context, in brackets; empty if nothing.
+pub(crate) fn complaint(context: &OwnedFd) -> String {
+    let mut text = [0; 512];
+    let length = read(context, &mut text).unwrap_or(0);
+    let said = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+    // A line is `e overlay: text`, the letter being its level.
+    let said = said.trim_end();
+    let said = said.get(2..).unwrap_or_default();
+    if said.is_empty() { String::new() } else { format!(" ({said})") }
+}
+
+/// `number` in decimal digits, without allocating.
+pub(crate) fn decimal(number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut rest = number;
+    let mut start = digits.len();
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        start = place;
+        if rest == 0 {
+            break;
+        }
+    }
+    digits.get(start..).unwrap_or_default()
+}
+
+fn shown(text: &CStr) -> std::borrow::Cow<'_, str> {
+    text.to_string_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals() {
+        let mut digits = [0; 20];
+        assert_eq!(decimal(0, &mut digits), b"0");
+        assert_eq!(decimal(4096, &mut digits), b"4096");
+        assert_eq!(decimal(u64::MAX, &mut digits), b"18446744073709551615");
+    }
+}

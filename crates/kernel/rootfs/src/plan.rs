@@ -1,0 +1,200 @@
+//! The plan of a container's mounts: checked on the host's side, carried out in the child.
+
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use dhow_spec::oci_runtime::Spec;
+use dhow_sys::beneath;
+use dhow_sys::mount::Propagation;
+use dhow_sys::namespace::Namespaces;
+use dhow_sys::rustix::fs::{Mode, OFlags};
+
+use crate::console::Console;
+use crate::devices::{self, Node};
+use crate::failure::{Doing, Failure, PlanError};
+use crate::hide::{self, Covers};
+use crate::mounts::{CgroupView, PreparedMount};
+use crate::options;
+use crate::root::{self, PreparedRoot, Root};
+use crate::sysctl::{self, Sysctl};
+use crate::{filesystem, text};
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub struct PlanInput<'a> {
+    /// The OCI runtime specification.
+    pub spec: &'a Spec,
+    /// What the root is made of; the specification's own root path is not looked at.
+    pub root: &'a Root,
+    /// What a mount of type `cgroup` shows.
+    pub cgroups: &'a [CgroupView],
+    /// The namespaces that the container has to itself, for its sysctls.
+    pub own: Namespaces,
+}
+
+/// Everything that is to be done in a container's mount namespace.
+#[derive(Debug)]
+pub struct Plan {
+    root: PreparedRoot,
+    mounts: Vec<PreparedMount>,
+    nodes: Option<Vec<Node>>,
+    dev_read_only: bool,
+    masked: Vec<String>,
+    read_only: Vec<String>,
+    read_only_root: bool,
+    propagation: Option<(Propagation, bool)>,
+    sysctls: Vec<Sysctl>,
+}
+
+/// A root with mounts on it, in the child. The steps are methods in the order in which they are called.
+#[derive(Debug)]
+pub struct Inside<'a> {
+    plan: &'a Plan,
+    root: OwnedFd,
+    covers: Option<Covers>,
+    procfs: OnceCell<OwnedFd>,
+}
+
+impl Plan {
+    /// Checks a specification and prepares everything that needs no namespace.
+    pub fn new(input: &PlanInput<'_>) -> Result<Self, PlanError> {
+        let linux = input.spec.linux().as_ref();
+        let mut mounts = Vec::new();
+        for mount in input.spec.mounts().iter().flatten() {
+            mounts.push(PreparedMount::new(mount, input.cgroups)?);
+        }
+        let dev = mounts.iter_mut().rev().find(|mount| mount.destination == "/dev");
+        let (dev_is_ours, dev_read_only) = match dev {
+            Some(dev) if dev.is_new() => (true, dev.defer_read_only()),
+            Some(_) => (false, false),
+            None => (true, false),
+        };
+        let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+        let nodes = if dev_is_ours { Some(devices::prepare(devices)?) } else { None };
+        let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+        let readonly = input.spec.root().as_ref().and_then(dhow_spec::oci_runtime::Root::readonly);
+        Ok(Self {
+            root: PreparedRoot::new(input.root)?,
+            mounts,
+            nodes,
+            dev_read_only,
+            masked: hide::prepare(
+                "masked path",
+                linux.and_then(|linux| linux.masked_paths().as_ref()),
+            )?,
+            read_only: hide::prepare(
+                "read-only path",
+                linux.and_then(|linux| linux.readonly_paths().as_ref()),
+            )?,
+            read_only_root: readonly.unwrap_or(false),
+            propagation: propagation.map(parse_propagation).transpose()?.flatten(),
+            sysctls: sysctl::prepare(linux.and_then(|linux| linux.sysctl().as_ref()), input.own)?,
+        })
+    }
+
+    /// Cuts the mount namespace off from the host's and attaches the root in it.
+    pub fn attach_root(&self) -> Result<Inside<'_>, Failure> {
+        self.mounts.iter().try_for_each(PreparedMount::open_source)?;
+        root::leave_host_propagation()?;
+        let root = self.root.attach()?;
+        let covers = if self.masked.is_empty() { None } else { Some(Covers::open()?) };
+        Ok(Inside { plan: self, root, covers, procfs: OnceCell::new() })
+    }
+}
+
+impl Inside<'_> {
+    /// Makes the specification's mounts, in its order. Cgroup mounts need the process to be in its cgroup.
+    pub fn mount(&self) -> Result<(), Failure> {
+        self.plan.mounts.iter().try_for_each(|mount| mount.make(self.root.as_fd()))
+    }
+
+    /// Makes device nodes and links. The umask must be 0.
+    pub fn make_devices(&self) -> Result<(), Failure> {
+        let nodes = self.plan.nodes.as_deref();
+        nodes.map_or(Ok(()), |nodes| devices::make(nodes, self.root.as_fd()))
+    }
+
+    /// Opens a terminal of the container's devpts and binds it to /dev/console.
+    pub fn open_console(&self) -> Result<Console, Failure> {
+        let console = Console::open(self.root.as_fd())?;
+        console.bind(self.root.as_fd())?;
+        Ok(console)
+    }
+
+    /// Makes `path` beneath the root a directory with its parents, if it is missing (the process's working
+    /// directory).
+    pub fn make_directory(&self, path: &Path) -> Result<(), Failure> {
+        let doing = || format!("cannot make working directory {}", path.display());
+        let clean = text::inner_path("working directory", path)
+            .map_err(|_| dhow_sys::rustix::io::Errno::INVAL)
+            .doing(doing)?;
+        let mode = Mode::from_raw_mode(0o755);
+        beneath::make_directory(self.root.as_fd(), clean.as_bytes(), mode).map(drop).doing(doing)
+    }
+
+    /// Sets the kernel parameters.
+    pub fn write_sysctls(&self) -> Result<(), Failure> {
+        if self.plan.sysctls.is_empty() {
+            return Ok(());
+        }
+        sysctl::write_all(&self.plan.sysctls, self.procfs()?)
+    }
+
+    /// A procfs of this pid namespace that is attached nowhere.
+    pub fn procfs(&self) -> Result<BorrowedFd<'_>, Failure> {
+        if let Some(procfs) = self.procfs.get() {
+            return Ok(procfs.as_fd());
+        }
+        let procfs = filesystem::private_procfs()?;
+        Ok(self.procfs.get_or_init(|| procfs).as_fd())
+    }
+
+    /// Hides and protects what the specification says, and makes the root read-only if it is to be.
+    pub fn protect(&self) -> Result<(), Failure> {
+        let root = self.root.as_fd();
+        for path in &self.plan.read_only {
+            hide::make_read_only(root, path)?;
+        }
+        if let Some(covers) = &self.covers {
+            self.plan.masked.iter().try_for_each(|path| covers.mask(root, path))?;
+        }
+        if self.plan.dev_read_only {
+            let doing = || "cannot make /dev read-only";
+            let dev = beneath::open(root, b"dev", OFlags::PATH).doing(doing)?;
+            hide::set_read_only(dev.as_fd(), false).doing(doing)?;
+        }
+        if let Some(propagation) = self.plan.propagation {
+            root::propagate(root, propagation)?;
+        }
+        if self.plan.read_only_root {
+            hide::set_read_only(root, false).doing(|| "cannot make the root read-only")?;
+        }
+        Ok(())
+    }
+
+    /// Makes the root this process's root and lets go of the host's.
+    pub fn pivot(&self) -> Result<(), Failure> {
+        root::pivot(self.root.as_fd())
+    }
+
+    /// The container's root.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// A private procfs for a process that joins a container, as [`Inside::procfs`].
+pub fn private_procfs() -> Result<OwnedFd, Failure> {
+    filesystem::private_procfs()
+}
+
+/// Private, the default, is what a new root has anyway.
+fn parse_propagation(name: &str) -> Result<Option<(Propagation, bool)>, PlanError> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let parsed = options::propagation(name);
+    let (propagation, deep) = parsed.ok_or_else(|| PlanError::Propagation(name.to_owned()))?;
+    Ok(Some((propagation, deep)))
+}
