@@ -129,7 +129,7 @@ impl<R: BufRead> Archive<R> {
         }
         let stored = match pax.size {
             Some(size) => size,
-            None => header.entry_size()?,
+            None => number(&header.as_old().size, header.entry_size())?,
         };
         let name = pax.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = kind_of(header.entry_type(), &name);
@@ -144,17 +144,23 @@ impl<R: BufRead> Archive<R> {
             _ => stored,
         };
         let link = pax.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+        let old = header.as_old();
+        let mtime = || number(&old.mtime, header.mtime()).map(|seconds| (seconds as i64, 0));
+        let device = match kind {
+            Type::CharDevice | Type::BlockDevice => {
+                (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0))
+            }
+            _ => (0, 0),
+        };
         Ok(Entry {
             kind,
             name,
             link: link.unwrap_or_default(),
-            mode: header.mode()? & 0o7777,
-            uid: pax.uid.map_or_else(|| header.uid(), Ok)?,
-            gid: pax.gid.map_or_else(|| header.gid(), Ok)?,
-            mtime: pax
-                .mtime
-                .map_or_else(|| header.mtime().map(|seconds| (seconds as i64, 0)), Ok)?,
-            device: (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)),
+            mode: number(&old.mode, header.mode())? & 0o7777,
+            uid: pax.uid.map_or_else(|| number(&old.uid, header.uid()), Ok)?,
+            gid: pax.gid.map_or_else(|| number(&old.gid, header.gid()), Ok)?,
+            mtime: pax.mtime.map_or_else(mtime, Ok)?,
+            device,
             xattrs: pax.xattrs,
             size,
             sparse,
@@ -288,6 +294,11 @@ fn kind_of(kind: EntryType, name: &[u8]) -> Type {
         EntryType::Fifo => Type::Fifo,
         other => Type::Other(other.as_byte()),
     }
+}
+
+/// The number in a field of a header. An empty one means zero, as some writers have it.
+fn number<T: Default>(field: &[u8], read: io::Result<T>) -> io::Result<T> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { read }
 }
 
 fn collect_sparse(pieces: &[GnuSparseHeader], map: &mut Vec<(u64, u64)>) -> io::Result<()> {
