@@ -110,6 +110,11 @@ impl Layout {
         self.open(path).remove_if_empty()
     }
 
+    /// Where the hierarchies are mounted, v1 first: what a container's `/sys/fs/cgroup` is made of.
+    pub fn mount_points(&self) -> impl Iterator<Item = &str> {
+        self.hierarchies().map(|hierarchy| hierarchy.mount.as_str())
+    }
+
     /// The v1 hierarchy of a controller.
     pub(crate) fn v1(&self, controller: Controller) -> Option<&Hierarchy> {
         self.v1.iter().find(|hierarchy| hierarchy.controllers.contains(controller))
