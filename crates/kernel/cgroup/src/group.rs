@@ -172,17 +172,9 @@ impl Cgroup {
 
     /// Every directory from the mount point down to this cgroup.
     fn make_with_parents(&self, hierarchy: &Hierarchy, made: &mut Vec<String>) -> Result<()> {
-        let is_v1_cpuset =
-            hierarchy.controllers.contains(Controller::Cpuset) && !self.is_unified(hierarchy);
         for prefix in prefixes(&self.path) {
             let directory = hierarchy.directory(prefix);
             note_made(mkdir(directory.as_str(), PERMISSIONS), directory.clone(), made)?;
-            if is_v1_cpuset && prefix.len() < self.path.len() {
-                inherit_cpuset(&hierarchy.mount, &directory)?;
-                // Children then come with processors and nodes set: four system calls less for each.
-                // Only an optimisation, so a refusal does not matter.
-                let _ = control::write(&[&directory, "/cgroup.clone_children"].concat(), "1");
-            }
         }
         Ok(())
     }
@@ -239,6 +231,9 @@ fn note_made(result: Result<(), Errno>, directory: String, made: &mut Vec<String
 
 /// A v1 cpuset starts without processors and nodes, and then takes no process (ENOSPC): copies the
 /// parent's, which may itself have to inherit first. One read if it is filled already.
+///
+/// Below the root the parent is then told to fill its children itself, which saves the next ones a dozen
+/// system calls. Only an optimisation, so a refusal does not matter.
 fn inherit_cpuset(mount: &str, directory: &str) -> Result<()> {
     let fail = |errno: Errno| CgroupError::InheritCpuset {
         directory: directory.to_owned(),
@@ -256,6 +251,9 @@ fn inherit_cpuset(mount: &str, directory: &str) -> Result<()> {
             let value = control::read(&[parent, name].concat()).map_err(fail)?;
             control::write(&mine, value.trim()).map_err(fail)?;
         }
+    }
+    if parent != mount {
+        let _ = control::write(&[parent, "/cgroup.clone_children"].concat(), "1");
     }
     Ok(())
 }

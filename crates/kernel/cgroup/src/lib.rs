@@ -18,8 +18,8 @@
 //! cgroup2 directory by clone3, needs no such lock (0.2 ms for nine hierarchies).
 //!
 //! Invariants: a path never leaves its hierarchy (no `..`); a directory that existed before is used as
-//! it is; nothing outside the given path is written to, but for `cgroup.subtree_control` of its
-//! ancestors on cgroup2. Limits asked for and not possible are errors, never silently dropped; the
+//! it is; nothing outside the given path is written to, but for what lets its ancestors hand their
+//! controllers down (`cgroup.subtree_control` on cgroup2, a cpuset's `cgroup.clone_children` on v1). Limits asked for and not possible are errors, never silently dropped; the
 //! documented exceptions are those that Docker discards too (see [`Cgroup::apply`]).
 //!
 //! References: cgroups(7), the kernel's admin-guide/cgroup-v1 and cgroup-v2.

@@ -3,6 +3,7 @@
 //! Every test has a path of its own and removes it. Tests of v1 move the calling thread only; whole
 //! processes that are moved are children.
 #![allow(clippy::disallowed_methods, reason = "tests start processes to put into cgroups")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
 use std::io::Write;
@@ -293,6 +294,20 @@ fn cgroups_made_inside_go_with_it() {
     scratch.group.destroy().unwrap();
     assert!(!inner.exists());
     scratch.group.destroy().unwrap();
+}
+
+#[test]
+fn a_cpuset_is_filled_from_its_parent() {
+    let scratch = Scratch::new("cpuset");
+    if !scratch.has_v1() {
+        return;
+    }
+    let root = fs::read_to_string("/sys/fs/cgroup/cpuset/cpuset.mems").unwrap();
+    assert_eq!(scratch.read("cpuset", "cpuset.mems"), root.trim());
+    let second = scratch.layout.create(&format!("{}/second", scratch.parent)).unwrap();
+    let file = format!("/sys/fs/cgroup/cpuset{}/cpuset.mems", second.path());
+    assert_eq!(fs::read_to_string(file).unwrap(), root);
+    second.destroy().unwrap();
 }
 
 #[test]

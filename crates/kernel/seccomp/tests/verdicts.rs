@@ -1,5 +1,6 @@
 //! What compiled filters decide: against an interpreter of the kernel's BPF, against a naive reading of
 //! the profile, and in a real process.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -37,7 +38,7 @@ impl Call {
             4 => self.arch,
             16..=60 => {
                 let arg = self.args[(offset as usize - 16) / 8];
-                if offset % 8 == 0 { arg as u32 } else { (arg >> 32) as u32 }
+                if offset.is_multiple_of(8) { arg as u32 } else { (arg >> 32) as u32 }
             }
             _ => panic!("load at {offset}"),
         }
@@ -285,7 +286,7 @@ fn probe() -> impl Strategy<Value = Call> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_filter_decides_as_the_profile_says(
@@ -382,7 +383,7 @@ fn dockers_default_profile_decides_as_docker_says() {
         (Call { number: 3, arch: I386, args: none }, ALLOW),
         (Call { number: 21, arch: I386, args: none }, EPERM), // mount
         (Call { number: X32, arch: X86_64, args: none }, ALLOW),
-        (Call { number: X32 | 165, arch: X86_64, args: none }, EPERM), // mount
+        (Call { number: X32 | 0xa5, arch: X86_64, args: none }, EPERM), // mount
         (Call { number: 0, arch: 0xc000_00b7, args: none }, KILL_PROCESS), // aarch64
     ];
     for (call, want) in table {
@@ -433,7 +434,7 @@ fn a_users_profile_is_read() {
     let program = compile(&resolved).unwrap();
     let verdict = |name| run(&program, call(name, [0; 6])).0;
     assert_eq!(verdict("mkdir"), EPERM);
-    assert_eq!(verdict("chmod"), 0x0005_0000 | 13);
+    assert_eq!(verdict("chmod"), 0x0005_000d);
     assert_eq!(verdict("rmdir"), ALLOW);
     assert_eq!(verdict("sync"), ALLOW);
     assert_eq!(run(&program, Call { number: 9999, arch: X86_64, args: [0; 6] }).0, ALLOW);
