@@ -95,6 +95,13 @@ impl Controllers {
         set
     }
 
+    /// The set of one.
+    pub fn only(controller: Controller) -> Self {
+        let mut set = Self::default();
+        set.insert(controller);
+        set
+    }
+
     /// Adds one.
     pub fn insert(&mut self, controller: Controller) {
         self.0 |= 1 << controller as u16;

@@ -164,8 +164,8 @@ impl Cgroup {
         if hierarchy.controllers.contains(Controller::Cpuset) && !self.is_unified(hierarchy) {
             inherit_cpuset(&hierarchy.mount, &directory)?;
         }
-        if self.is_unified(hierarchy) {
-            v2::enable_controllers(hierarchy, &self.path);
+        if self.layout.mode() == Mode::V2 {
+            v2::enable_controllers(hierarchy, &self.path, hierarchy.controllers);
         }
         Ok(())
     }

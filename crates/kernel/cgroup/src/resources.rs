@@ -10,11 +10,11 @@ use dhow_sys::bpf::{self, BpfError};
 use dhow_sys::rustix::fs::{Mode as Permissions, OFlags, open};
 use dhow_sys::rustix::io::{Errno, write as write_fd};
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Controllers};
 use crate::device::Rules;
 use crate::error::CgroupError;
 use crate::group::{Cgroup, control_error};
-use crate::layout::Hierarchy;
+use crate::layout::{Hierarchy, Mode};
 use crate::limit::Limit;
 use crate::{Result, v1, v2};
 
@@ -68,18 +68,24 @@ where
             Step::Run(_, set) => set(group, place),
         };
     }
-    match (new, group.layout.unified(controller)) {
-        (Step::Nothing, _) => Ok(()),
-        (Step::Run(_, set), Some(place)) => set(group, place),
-        (Step::Run(limit, _), None) => Err(group.missing(controller, &limit)),
+    match new {
+        Step::Nothing => Ok(()),
+        Step::Run(limit, set) => set(group, either(group, controller, &limit)?),
     }
 }
 
-/// The hierarchy of a controller whose files are the same in both versions.
+/// The hierarchy of a controller, v1's if it has one.
 fn either<'a>(group: &'a Cgroup, controller: Controller, limit: &Limit) -> Result<&'a Hierarchy> {
     let layout = &group.layout;
-    let found = layout.v1(controller).or_else(|| layout.unified(controller));
-    found.ok_or_else(|| group.missing(controller, limit))
+    if let Some(place) = layout.v1(controller) {
+        return Ok(place);
+    }
+    let place = layout.unified(controller).ok_or_else(|| group.missing(controller, limit))?;
+    if layout.mode() == Mode::Hybrid && place.controllers.contains(controller) {
+        // Not done when the cgroup was made: on a hybrid machine hardly anybody wants these.
+        v2::enable_controllers(place, &group.path, Controllers::only(controller));
+    }
+    Ok(place)
 }
 
 /// 0 means that nothing was asked for, as in Docker and runc; negative is unlimited.
@@ -239,7 +245,6 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::controller::Controllers;
     use crate::device::default_rules;
     use crate::layout::Layout;
 

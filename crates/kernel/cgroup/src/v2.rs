@@ -19,12 +19,12 @@ use crate::v1::{check_shares, first_cpu_limit, first_io_limit, refuse_leaf_weigh
 
 const DEFAULT_PERIOD_US: u64 = 100_000;
 
-/// Makes all of the tree's controllers available in cgroup `path`. Nothing is an error here: what could
+/// Makes those of the tree's controllers available in cgroup `path`. Nothing is an error here: what could
 /// not be enabled is missed, with its name, when a limit of it is set.
-pub(crate) fn enable_controllers(tree: &Hierarchy, path: &str) {
+pub(crate) fn enable_controllers(tree: &Hierarchy, path: &str, wanted: Controllers) {
     let here = control::read(&[&tree.directory(path), "/cgroup.controllers"].concat());
     let here = Controllers::parse(here.unwrap_or_default().split_whitespace());
-    let wanted = tree.controllers.without(here);
+    let wanted = wanted.without(here);
     if wanted.is_empty() {
         return;
     }

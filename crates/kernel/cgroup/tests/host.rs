@@ -13,8 +13,9 @@ use std::process::{Child, Command, Stdio};
 use dhow_cgroup::{Cgroup, CgroupError, Controller, Layout, Mode};
 use dhow_error::{Classify, Kind, chain};
 use dhow_spec::oci_runtime::{
-    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemoryBuilder, LinuxPidsBuilder,
-    LinuxResources, LinuxResourcesBuilder,
+    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimitBuilder,
+    LinuxMemoryBuilder, LinuxNetworkBuilder, LinuxPidsBuilder, LinuxResources,
+    LinuxResourcesBuilder,
 };
 
 /// A cgroup that goes away with the test, also when it fails.
@@ -158,18 +159,45 @@ fn what_cannot_be_set_is_named_with_value_path_and_hint() {
     assert!(text.starts_with(&format!("cannot set CPU set 4000 on {path}: ")), "{text}");
     assert!(error.hint().unwrap().starts_with("the parent has 0"), "{:?}", error.hint());
 
-    if !scratch.layout.supports(Controller::Hugetlb) {
-        let huge = dhow_spec::oci_runtime::LinuxHugepageLimitBuilder::default()
-            .page_size("2MB")
-            .limit(2_i64 << 20)
-            .build()
-            .unwrap();
-        let resources =
-            LinuxResourcesBuilder::default().hugepage_limits(vec![huge]).build().unwrap();
+    // A controller that no hierarchy has, on v1 and hybrid machines without net_cls.
+    if !scratch.layout.supports(Controller::NetCls) {
+        let network = LinuxNetworkBuilder::default().class_id(7_u32).build().unwrap();
+        let resources = LinuxResourcesBuilder::default().network(network).build().unwrap();
         let error = scratch.group.apply(&resources).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.to_string().ends_with("the hugetlb controller is not available"), "{error}");
-        assert!(error.hint().is_some());
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot set network class 7 on {path}: the net_cls controller is not available"
+            )
+        );
+        assert!(error.hint().unwrap().contains("net_cls"), "{:?}", error.hint());
+    }
+}
+
+/// On a hybrid machine a controller may be left to cgroup2: it is enabled down the path when wanted.
+#[test]
+fn huge_pages_are_limited_wherever_their_controller_is() {
+    let scratch = Scratch::new("huge");
+    if !scratch.layout.supports(Controller::Hugetlb) || scratch.layout.mode() == Mode::V2 {
+        return;
+    }
+    let root = "/sys/fs/cgroup/unified/cgroup.subtree_control";
+    let before = fs::read_to_string(root).unwrap_or_default();
+    let huge = LinuxHugepageLimitBuilder::default().page_size("2MB").limit(4_i64 << 20);
+    let resources = LinuxResourcesBuilder::default()
+        .hugepage_limits(vec![huge.build().unwrap()])
+        .build()
+        .unwrap();
+    scratch.group.apply(&resources).unwrap();
+    let v1 = format!("/sys/fs/cgroup/hugetlb{}/hugetlb.2MB.limit_in_bytes", scratch.group.path());
+    let v2 = format!("/sys/fs/cgroup/unified{}/hugetlb.2MB.max", scratch.group.path());
+    let value = fs::read_to_string(v1).or_else(|_| fs::read_to_string(v2)).unwrap();
+    assert_eq!(value.trim(), "4194304");
+    drop(scratch);
+    if !before.contains("hugetlb") {
+        // Refused if somebody else has come to use it meanwhile.
+        let _ = fs::write(root, "-hugetlb");
     }
 }
 
