@@ -1,0 +1,137 @@
+//! Connections: accepted, bounded, served, ended.
+//!
+//! ```text
+//!   accept ──► a place among MAX_CONNECTIONS ──► HTTP/1.1: head within HEAD_DEADLINE, MAX_HEAD bytes
+//!                    (else clients wait in the                │
+//!                     kernel's queue)                         ▼
+//!                                              router ──► answer, or the connection is taken over
+//! ```
+//!
+//! When told to stop, idle connections close at once, the others get [`GRACE`] to end what they do.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue, SERVER};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::answer::Answer;
+use crate::request::Request;
+use crate::{Services, errors, router};
+use dhow_docker_wire::API_VERSION;
+
+/// How many clients are served at once. Each `docker logs -f` and each attachment is one.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// Most bytes of a request's head; also what is buffered of a connection at most.
+const MAX_HEAD: usize = 64 << 10;
+
+/// Most headers of a request.
+const MAX_HEADERS: usize = 64;
+
+/// In that time the next request's head has to be there.
+const HEAD_DEADLINE: Duration = Duration::from_mins(1);
+
+/// What requests get to end after the daemon was told to stop.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Serves clients of a Unix socket until `stop` is done.
+pub async fn serve(listener: UnixListener, services: Services, stop: impl Future<Output = ()>) {
+    let services = Arc::new(services);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (stopping, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
+            Some(_) = connections.join_next() => continue,
+            () = &mut stop => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (services, stopped) = (Arc::clone(&services), stopped.clone());
+                connections.spawn(async move {
+                    connection(stream, services, stopped).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, as a rule: connections have to end before there can be new ones.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    let _ = stopping.send(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+/// Serves one connection, of whatever kind, until it ends or `stopped` turns true.
+pub async fn connection<S>(stream: S, services: Arc<Services>, mut stopped: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let services = Arc::clone(&services);
+        async move { Ok::<_, Infallible>(respond(&services, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told_to_stop(&mut stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Waits until the server is told to stop, or is gone.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Answers one request. A failure becomes an answer, too.
+async fn respond(services: &Arc<Services>, request: hyper::Request<Incoming>) -> Answer {
+    tracing::debug!(method = %request.method(), path = request.uri().path(), "request");
+    let answer = match Request::parse(request) {
+        Ok(request) => router::route(services, request).await,
+        Err(error) => Err(error),
+    };
+    let mut answer = answer.unwrap_or_else(|error| errors::answer(&error));
+    let headers = answer.headers_mut();
+    let mut say = |name: &'static str, value: &'static str| {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    };
+    say("api-version", API_VERSION);
+    say("docker-experimental", "false");
+    say("ostype", "linux");
+    headers.insert(SERVER, HeaderValue::from_static(concat!("dhow/", env!("CARGO_PKG_VERSION"))));
+    answer
+}
