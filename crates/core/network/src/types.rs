@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
-use dhow_netns::Cidr;
+use dhow_netns::{Cidr, Transport};
 use dhow_spec::ContainerId;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,15 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl From<Protocol> for Transport {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
 }
 
 impl fmt::Display for Protocol {

@@ -12,11 +12,13 @@
 //!   namespace of the thread that opened it, wherever it is used later: that is how an interface inside
 //!   a container's namespace is set up without entering it.
 //! - [`route`] is rtnetlink(7): links, addresses, routes.
+//! - [`diag`] is sock_diag(7): who holds a port.
 //! - [`nft`] is nf_tables: atomic batches of tables, chains, rules, maps and elements.
 //!
 //! What the kernel answers is read within bounds: a length that lies ends the reading. Nothing here
 //! decides anything about dhow's networks, and nothing here runs a program.
 
+pub mod diag;
 pub mod message;
 pub mod nft;
 pub mod route;
@@ -36,7 +38,7 @@ pub enum Error {
     /// The socket could not be opened or set up.
     #[error("cannot open a {family} netlink socket")]
     Open {
-        /// `route` or `netfilter`.
+        /// `route`, `netfilter` or `socket diagnosis`.
         family: &'static str,
         /// The kernel's answer.
         source: Errno,

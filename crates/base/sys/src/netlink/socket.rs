@@ -30,6 +30,8 @@ pub enum Family {
     Route,
     /// `NETLINK_NETFILTER`: nf_tables.
     Netfilter,
+    /// `NETLINK_SOCK_DIAG`: the sockets of the namespace.
+    SocketDiagnosis,
 }
 
 /// A netlink socket, at home in the network namespace in which it was opened.
@@ -247,6 +249,7 @@ fn open(family: Family, groups: u32) -> Result<OwnedFd, Error> {
         // NETLINK_ROUTE is protocol 0, which rustix says as none.
         Family::Route => ("route", None),
         Family::Netfilter => ("netfilter", Some(rustix::net::netlink::NETFILTER)),
+        Family::SocketDiagnosis => ("socket diagnosis", Some(rustix::net::netlink::SOCK_DIAG)),
     };
     let failed = |source| Error::Open { family: name, source };
     let flags = SocketFlags::CLOEXEC;
