@@ -17,12 +17,32 @@
 //! This crate never starts a process, never resolves a name by glibc and never writes outside the
 //! folders of its stores.
 
+mod bridge;
+mod catalog;
+pub mod change;
 mod configuration;
+mod error;
 mod image;
 mod images;
+mod import;
+mod inflate;
+mod leases;
+mod load;
+mod manifest;
+mod platform;
 mod progress;
+mod pull;
+mod record;
+mod registry;
+mod store;
+pub mod tape;
+mod turns;
+pub mod words;
 
+pub use bridge::{BridgeReader, BridgeWriter, ReaderGone, bridge};
 pub use configuration::{ExecutionConfig, History, ImageConfiguration, RootFs};
 pub use image::{Image, ImageUser, Layer, Loaded, Removed};
-pub use images::{Credentials, Hold, Images, Import, Platform, Pull, Pulled, Work};
+pub use images::{Credentials, Hold, Images, Import, Pull, Pulled, Work};
+pub use inflate::inflate;
+pub use platform::{Platform, PlatformError};
 pub use progress::{Progress, ProgressEvent};

@@ -1,0 +1,162 @@
+//! Challenges (RFC 9110, 11.6.1) and what answers them: basic credentials, or a token from the realm
+//! that a `Bearer` challenge names (distribution's `auth/token`).
+
+use base64::Engine;
+use serde::Deserialize;
+
+use crate::Credentials;
+
+/// The longest challenge that is read.
+const CHALLENGE_MAX: usize = 8192;
+
+/// What a server asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    Basic,
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+}
+
+/// A token server's answer.
+#[derive(Deserialize)]
+pub(crate) struct Token {
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    access_token: Option<String>,
+}
+
+impl Challenge {
+    /// Reads a `WWW-Authenticate` header; of several challenges the first that is known.
+    pub(crate) fn parse(header: &str) -> Option<Self> {
+        if header.len() > CHALLENGE_MAX {
+            return None;
+        }
+        let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Basic);
+        }
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let parameters = parameters(rest);
+        let get = |name: &str| {
+            parameters
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, v)| v.clone())
+        };
+        Some(Self::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") })
+    }
+
+    /// The address to ask for a token for reading `repository`.
+    pub(crate) fn token_url(&self, repository: &str) -> Option<String> {
+        let Self::Bearer { realm, service, scope } = self else { return None };
+        let scope = scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
+        let mut url = realm.clone();
+        url.push(if realm.contains('?') { '&' } else { '?' });
+        if let Some(service) = service {
+            url.push_str(&format!("service={}&", encoded(service)));
+        }
+        url.push_str(&format!("scope={}", encoded(&scope)));
+        Some(url)
+    }
+}
+
+impl Token {
+    /// The header that shows the token; none if there is none or it cannot stand in a header.
+    pub(crate) fn header(self) -> Option<String> {
+        let token = self.token.or(self.access_token)?;
+        let is_fine = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        is_fine.then(|| format!("Bearer {token}"))
+    }
+}
+
+/// The header of basic authorization (RFC 7617).
+pub(crate) fn basic(credentials: &Credentials) -> String {
+    let pair = format!("{}:{}", credentials.username, credentials.password);
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+}
+
+/// `key="value", key=value …`; reads as far as it can be understood.
+fn parameters(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some((key, after)) = rest.split_once('=') {
+        let (value, left) = match after.strip_prefix('"') {
+            Some(quoted) => match unquote(quoted) {
+                Some(pair) => pair,
+                None => break,
+            },
+            None => {
+                let end = after.find(',').unwrap_or(after.len());
+                (after[..end].trim().to_owned(), &after[end..])
+            }
+        };
+        found.push((key.trim().to_owned(), value));
+        rest = left.trim_start().trim_start_matches(',').trim_start();
+    }
+    found
+}
+
+/// The text up to the closing quote, and what follows it.
+fn unquote(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return Some((value, &text[at + 1..])),
+            '\\' => value.push(letters.next()?.1),
+            _ => value.push(letter),
+        }
+    }
+    None
+}
+
+/// Percent-encoding of everything that is not unreserved (RFC 3986, 2.3).
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_the_hubs_challenge() {
+        let header = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/alpine:pull,push""#;
+        let challenge = Challenge::parse(header).unwrap();
+        assert_eq!(
+            challenge.token_url("x").unwrap(),
+            "https://auth.docker.io/token?service=registry.docker.io&\
+             scope=repository%3Alibrary%2Falpine%3Apull%2Cpush"
+        );
+        assert_eq!(Challenge::parse("basic realm=x"), Some(Challenge::Basic));
+        assert_eq!(Challenge::parse("Bearer service=x"), None);
+        assert_eq!(Challenge::parse("Negotiate"), None);
+    }
+
+    #[test]
+    fn tokens_cannot_smuggle_headers() {
+        let header = |text: &str| serde_json::from_str::<Token>(text).unwrap().header();
+        assert_eq!(header(r#"{"access_token":"a.b"}"#).unwrap(), "Bearer a.b");
+        assert_eq!(header(r#"{"token":"a\r\nX: y"}"#), None);
+        assert_eq!(header("{}"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "(Bearer )?.{0,100}") {
+            let _ = Challenge::parse(&text);
+        }
+    }
+}
