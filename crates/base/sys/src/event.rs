@@ -20,15 +20,18 @@ pub struct Interest {
     pub read: bool,
     /// Room to write, or nobody there to read.
     pub write: bool,
+    /// Both directions closed, or an error. Comes with the others anyway; by itself for a descriptor that
+    /// has nothing to read or write now but whose end must not go unnoticed.
+    pub hangup: bool,
 }
 
 impl Interest {
     /// Not watched.
-    pub const NONE: Self = Self { read: false, write: false };
+    pub const NONE: Self = Self { read: false, write: false, hangup: false };
     /// Watched for reading only.
-    pub const READ: Self = Self { read: true, write: false };
+    pub const READ: Self = Self { read: true, write: false, hangup: true };
     /// Watched for writing only.
-    pub const WRITE: Self = Self { read: false, write: true };
+    pub const WRITE: Self = Self { read: false, write: true, hangup: true };
 }
 
 /// A descriptor that has something to say.
@@ -40,6 +43,8 @@ pub struct Ready {
     pub readable: bool,
     /// A write will not block (it may well tell of an error).
     pub writable: bool,
+    /// Both directions are closed, or there is an error.
+    pub hangup: bool,
 }
 
 /// An epoll set.
@@ -115,6 +120,7 @@ impl Poller {
                 token: data.u64(),
                 readable: flags.intersects(epoll::EventFlags::IN | closed),
                 writable: flags.intersects(epoll::EventFlags::OUT | closed),
+                hangup: flags.intersects(closed),
             }
         }));
         Ok(())
@@ -154,6 +160,13 @@ fn wait(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> Result<Option<Ended>> 
         (None, Some(signal)) => Some(Ended::Signal(signal)),
         (None, None) => None,
     }))
+}
+
+/// Lets children end without leaving anything to wait for: no zombies, and nobody can reap them
+/// (SIGCHLD ignored, wait(2)). A child keeps this until it resets its signals.
+pub fn forget_children() {
+    // SAFETY: ignoring a signal runs no code of ours; SIGCHLD can be ignored, so the call cannot fail.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// Sends the signal of that number, real-time signals included, to the process behind `pidfd`.
@@ -227,7 +240,8 @@ mod tests {
         assert!(ready.is_empty());
         assert_eq!(write_some(&write_end, b"x").unwrap(), Some(1));
         poller.wait(&mut ready, None).unwrap();
-        assert_eq!(ready, [Ready { token: 7, readable: true, writable: false }]);
+        let expected = Ready { token: 7, readable: true, writable: false, hangup: false };
+        assert_eq!(ready, [expected]);
         poller.set(&read_end, 7, &mut current, Interest::NONE).unwrap();
         drop(write_end);
         poller.wait(&mut ready, Some(Duration::ZERO)).unwrap();

@@ -18,8 +18,23 @@
 //! runs; every descriptor is close-on-exec.
 
 pub mod client;
+mod clock;
+mod connection;
+mod ending;
 pub mod frame;
+mod launcher;
+mod line;
+mod log;
+mod outbox;
 pub mod protocol;
+mod request;
+mod shim;
+mod start;
+mod state;
+mod streams;
+mod unit;
+
+pub use launcher::launcher_main;
 
 /// The `argv[0]` that makes the binary a launcher.
 pub const LAUNCHER_ARGV0: &str = "dhow-launcher";
