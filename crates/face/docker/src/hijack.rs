@@ -170,13 +170,19 @@ where
         // A client that is gone ends `send`, and that everything.
         let gone = Box::pin(std::future::pending());
         let talk = talk(Client { input, output, has_input, gone });
-        // Whichever way ends first: output that has ended, or a client that has gone.
-        let both = async {
-            tokio::join!(talk, receive);
+        let talk = async {
+            tokio::select! {
+                () = talk => {}
+                // The end of the input is not the end of the talk.
+                () = async { receive.await; std::future::pending().await } => {}
+            }
         };
+        tokio::pin!(send);
         tokio::select! {
-            () = both => {}
-            () = send => {}
+            // What was said last is still on its way.
+            () = talk => send.await,
+            // The client is gone.
+            () = &mut send => {}
         }
     });
     let mut answer = Response::new(answer_body);

@@ -84,13 +84,27 @@ pub async fn serve(listener: UnixListener, services: Services, stop: impl Future
 }
 
 /// Serves one connection, of whatever kind, until it ends or `stopped` turns true.
-pub async fn connection<S>(stream: S, services: Arc<Services>, mut stopped: watch::Receiver<bool>)
+pub async fn connection<S>(stream: S, services: Arc<Services>, stopped: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let handle = move |request| {
         let services = Arc::clone(&services);
-        async move { Ok::<_, Infallible>(respond(&services, request).await) }
+        async move { respond(&services, request).await }
+    };
+    converse(stream, stopped, handle).await;
+}
+
+/// Speaks HTTP on a connection, and lets `handle` answer.
+async fn converse<S, H, F>(stream: S, mut stopped: watch::Receiver<bool>, handle: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(hyper::Request<Incoming>) -> F,
+    F: Future<Output = Answer>,
+{
+    let service = service_fn(|request| {
+        let answer = handle(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -134,4 +148,89 @@ async fn respond(services: &Arc<Services>, request: hyper::Request<Incoming>) ->
     say("ostype", "linux");
     headers.insert(SERVER, HeaderValue::from_static(concat!("dhow/", env!("CARGO_PKG_VERSION"))));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::hijack::{self, Connection};
+
+    /// A client's end of a connection, behind which every request is answered by taking the connection
+    /// over and joining it to a container that says `hello` and then repeats what it reads.
+    fn echo() -> (UnixStream, watch::Sender<bool>) {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (stopping, stopped) = watch::channel(false);
+        tokio::spawn(converse(server, stopped, |request| async move {
+            let request = match Request::parse(request) {
+                Ok(request) => request,
+                Err(error) => return errors::answer(&error),
+            };
+            let (container, mut shim) = UnixStream::pair().unwrap();
+            tokio::spawn(async move {
+                shim.write_all(b"hello ").await.unwrap();
+                let (mut input, mut output) = shim.split();
+                let _ = tokio::io::copy(&mut input, &mut output).await;
+            });
+            hijack::take_over(Connection::of(request), false, |client| {
+                hijack::copy(client, container, None, true)
+            })
+        }));
+        (client, stopping)
+    }
+
+    async fn all(client: &mut UnixStream) -> String {
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn connections_are_upgraded() {
+        let (mut client, _stopping) = echo();
+        // Input right behind the head is input all the same.
+        let head =
+            "POST /attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nfirst ";
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(b"second").await.unwrap();
+        client.shutdown().await.unwrap();
+        let text = all(&mut client).await;
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(head.to_ascii_lowercase().contains("upgrade: tcp"), "{head}");
+        assert!(head.contains(dhow_docker_wire::frame::MULTIPLEXED), "{head}");
+        assert_eq!(body, "hello first second");
+    }
+
+    #[tokio::test]
+    async fn old_clients_get_raw_bytes() {
+        let (mut client, _stopping) = echo();
+        let head = "POST /v1.24/attach HTTP/1.1\r\nHost: d\r\nContent-Length: 5\r\n\r\ninput";
+        client.write_all(head.as_bytes()).await.unwrap();
+        let text = all(&mut client).await;
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
+        assert!(!head.to_ascii_lowercase().contains("chunked"), "{head}");
+        assert_eq!(body, "hello input");
+    }
+
+    #[tokio::test]
+    async fn endless_heads_are_cut_off() {
+        let (mut client, _stopping) = echo();
+        let line = format!("GET /{} HTTP/1.1\r\n", "a".repeat(2 * MAX_HEAD));
+        let _ = client.write_all(line.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_ends_when_told_to() {
+        let (mut client, stopping) = echo();
+        stopping.send(true).unwrap();
+        assert_eq!(all(&mut client).await, "");
+    }
 }
