@@ -7,6 +7,7 @@ pub mod census;
 pub mod daemon;
 pub mod http;
 pub mod images;
+pub mod terminal;
 
 pub use daemon::{Daemon, Output};
 pub use dhow_sys::rustix;

@@ -1,0 +1,44 @@
+//! Bad input gets one clear line, a hint where there is one, and loses nothing.
+
+use anyhow::Result;
+use dhow_tests::{Daemon, images};
+
+#[test]
+fn mistakes_get_one_line() -> Result<()> {
+    let daemon = Daemon::start()?;
+    images::busybox(&daemon)?;
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["run", "--no-such-flag", "busybox"], 125, "--no-such-flag"),
+        (&["run"], 125, "IMAGE"),
+        (&["nosuchverb"], 125, "nosuchverb"),
+        (&["run", "-m", "lots", "busybox"], 125, "lots"),
+        (&["run", "-p", "x:y:z:1", "busybox"], 125, "x:y:z:1"),
+        (&["run", "-v", "relative/path:/x", "busybox", "true"], 125, "relative/path"),
+        (&["run", "--name", "bad name", "busybox", "true"], 125, "bad name"),
+        (&["run", "Upper/Case", "true"], 125, "lowercase"),
+        (&["stop", "nobody"], 1, "nobody"),
+        (&["inspect", "nobody"], 1, "nobody"),
+    ];
+    for (arguments, code, named) in cases {
+        let output = daemon.dhow(arguments)?;
+        assert_eq!(output.code, code, "{arguments:?}: {}", output.stderr);
+        assert!(output.stderr.contains(named), "{arguments:?}: {}", output.stderr);
+        for sign in ["panicked", "backtrace", "RUST_"] {
+            assert!(!output.stderr.contains(sign), "{arguments:?}: {}", output.stderr);
+        }
+    }
+    let typo = daemon.dhow(&["run", "--hostnam", "x", "busybox"])?;
+    assert!(typo.stderr.contains("--hostname"), "clap knows what was meant: {}", typo.stderr);
+    assert_eq!(daemon.ok(&["ps", "-aq"])?, "");
+    daemon.leave_nothing()
+}
+
+#[test]
+fn no_daemon_is_told() -> Result<()> {
+    let host = "unix:///nonexistent/dhow.sock";
+    let mut dhow = dhow_tests::daemon::command(&dhow_tests::daemon::binary()?);
+    let output = dhow_tests::daemon::finish(dhow.args(["--host", host, "ps"]))?;
+    assert_eq!(output.code, 1);
+    assert!(output.stderr.contains(host) && output.stderr.contains("hint: "), "{}", output.stderr);
+    Ok(())
+}
