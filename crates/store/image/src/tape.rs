@@ -97,7 +97,7 @@ impl<R: Read> Tape<R> {
         loop {
             self.skip()?;
             let Some(header) = self.header()? else { return Ok(None) };
-            let size = header.entry_size()?;
+            let size = size_of(&header)?;
             match header.entry_type() {
                 kind @ (EntryType::GNULongName
                 | EntryType::GNULongLink
@@ -132,7 +132,7 @@ impl<R: Read> Tape<R> {
             let own = || header.link_name_bytes().map(std::borrow::Cow::into_owned);
             overrides.link.or_else(own).unwrap_or_default()
         };
-        let size = overrides.size.unwrap_or(header.entry_size()?);
+        let size = overrides.size.map_or_else(|| size_of(header), Ok)?;
         let kind = match header.entry_type() {
             // Before POSIX, a folder was a file whose name ends in a slash.
             EntryType::Regular if name.ends_with(b"/") => EntryKind::Folder,
@@ -146,13 +146,18 @@ impl<R: Read> Tape<R> {
             return Err(invalid("an entry's name is longer than 4096 bytes"));
         }
         self.begin_content(size)?;
+        let mtime = || header.mtime().map(|time| time as i64);
         Ok(Entry {
             name,
             kind,
-            mode: header.mode()? & 0o7777,
-            uid: overrides.uid.map_or_else(|| header.uid(), Ok)?,
-            gid: overrides.gid.map_or_else(|| header.gid(), Ok)?,
-            mtime: overrides.mtime.map_or_else(|| header.mtime().map(|t| t as i64), Ok)?,
+            mode: or_zero(&header.as_old().mode, || header.mode())? & 0o7777,
+            uid: overrides
+                .uid
+                .map_or_else(|| or_zero(&header.as_old().uid, || header.uid()), Ok)?,
+            gid: overrides
+                .gid
+                .map_or_else(|| or_zero(&header.as_old().gid, || header.gid()), Ok)?,
+            mtime: overrides.mtime.map_or_else(|| or_zero(&header.as_old().mtime, mtime), Ok)?,
             size,
         })
     }
@@ -270,6 +275,16 @@ impl Overrides {
         }
         Ok(())
     }
+}
+
+fn size_of(header: &Header) -> io::Result<u64> {
+    or_zero(&header.as_old().size, || header.entry_size())
+}
+
+/// A number of a header. Some writers leave a field blank when it has no meaning.
+fn or_zero<T: Default>(field: &[u8], read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let is_blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
+    if is_blank { Ok(T::default()) } else { read() }
 }
 
 fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
