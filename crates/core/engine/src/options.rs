@@ -142,6 +142,8 @@ pub struct ExecView {
 /// The steps of a container's last start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StartTrace {
+    /// When the request came in, in nanoseconds of CLOCK_MONOTONIC.
+    pub begin_ns: u64,
     /// Each step's name and when it was done, in microseconds after the request came in.
     pub steps: Vec<(String, u64)>,
 }
