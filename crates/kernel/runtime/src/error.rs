@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dhow_error::{Classify, Kind};
+use dhow_error::{Classify, Kind, chain};
 
 /// A failed [`launch`](crate::launch) or [`exec`](crate::exec): the step, what it was doing to what, and
 /// the reason, all in `message`. Nothing of the failed start is left behind.
@@ -18,6 +18,11 @@ impl LaunchError {
     /// A failure in `step`.
     pub fn new(step: &'static str, kind: Kind, message: impl Into<String>) -> Self {
         Self { step, message: message.into(), kind, hint: None }
+    }
+
+    /// A failure of another module, with its kind, its chain and its hint.
+    pub(crate) fn classified(step: &'static str, error: &impl Classify) -> Self {
+        Self { step, message: chain(error), kind: error.kind(), hint: error.hint() }
     }
 
     /// The same failure with a hint on what to do next.
@@ -55,6 +60,12 @@ impl fmt::Display for LaunchError {
 }
 
 impl std::error::Error for LaunchError {}
+
+impl From<dhow_rootfs::Failure> for LaunchError {
+    fn from(failure: dhow_rootfs::Failure) -> Self {
+        Self::new("root", Kind::Internal, failure.to_string())
+    }
+}
 
 impl Classify for LaunchError {
     fn kind(&self) -> Kind {

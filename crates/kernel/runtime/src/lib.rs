@@ -1,6 +1,31 @@
 //! Starts a process in a container: plan, clone3, prepared steps, exec.
+//!
+//! [`launch`] makes a container around its first process, [`exec`] adds a process to a running one. Both
+//! check and prepare everything first, clone once, and then only listen: the child walks through its steps
+//! alone ([`launch`] and [`exec`] draw them in their modules), reports a failed one over a socket, and
+//! closes that socket by executing its command.
+//!
+//! Invariants: a failed start leaves no process, mount or control group. The child allocates only to make
+//! what an image lacks, to warn or to fail; it takes no lock and calls nothing of glibc that knows of
+//! threads. Nothing of the container is opened but beneath its root. When the command runs it has default
+//! signal dispositions, no blocked signal, no descriptor but its standard streams, a session and a keyring
+//! of its own, and it dies with its parent.
 
+mod channel;
+mod command;
+mod devices;
 mod error;
+mod exec;
+mod identity;
+mod init;
+mod launch;
+mod limits;
+mod namespaces;
+mod parent;
+mod process;
+mod stdio;
+mod trace;
+mod user;
 
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -89,8 +114,8 @@ pub struct Running {
 /// executes its command. Returns once the command has replaced our code.
 ///
 /// Call it from a single-threaded process (the shim). A failure leaves no process, mount or control group.
-pub fn launch(_launch: Launch<'_>) -> Result<Running, LaunchError> {
-    Err(LaunchError::new("launch", dhow_error::Kind::Unsupported, "cannot launch"))
+pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
+    launch::launch(launch)
 }
 
 /// Starts another process in a running container: joins its namespaces and control group and executes the
@@ -98,16 +123,16 @@ pub fn launch(_launch: Launch<'_>) -> Result<Running, LaunchError> {
 ///
 /// Call it from a single-threaded process (the shim).
 pub fn exec(
-    _target: &Target<'_>,
-    _process: &Process,
-    _stdio: Stdio,
-    _console_size: Option<ConsoleSize>,
+    target: &Target<'_>,
+    process: &Process,
+    stdio: Stdio,
+    console_size: Option<ConsoleSize>,
 ) -> Result<Running, LaunchError> {
-    Err(LaunchError::new("exec", dhow_error::Kind::Unsupported, "cannot exec"))
+    exec::exec(target, process, stdio, console_size)
 }
 
 /// The reaper that [`Launch::init`] makes pid 1: `arguments` are `dhow-init` and the command. It forwards
 /// signals to the command, reaps every orphan and ends with the command's code (128 + signal).
-pub fn init_main(_arguments: Vec<OsString>) -> ! {
-    std::process::exit(125)
+pub fn init_main(arguments: Vec<OsString>) -> ! {
+    init::run(arguments)
 }

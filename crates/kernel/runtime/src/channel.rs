@@ -1,0 +1,246 @@
+//! What the child tells its parent on the way to exec.
+//!
+//! ```text
+//!   child                                    parent
+//!     │  warning(text)*                        │  notes it
+//!     │  console(descriptor)?                  │  keeps it
+//!     │  ready(trace)                          │  the next thing is exec
+//!     │  execve ── closes the socket ────────► │  end of file after `ready`: started
+//!     │  failure(step, kind, message, hint) ──►│  not started: kill, wait, clean up
+//!     ╳  (death) ────────────────────────────► │  end of file before `ready`: died on the way
+//! ```
+//!
+//! A message is one packet of a SOCK_SEQPACKET socket pair, its first byte saying what it is. The child
+//! never waits for the parent: everything that it needs was there when it was cloned. Its end is
+//! close-on-exec, so that a successful exec is seen as the end of the conversation.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dhow_error::{Classify, Kind};
+use dhow_sys::rustix::io::Errno;
+use dhow_sys::rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+use crate::error::LaunchError;
+use crate::trace::{Mark, STEPS, Step, Trace};
+
+/// The longest packet; a longer text is cut.
+const LONGEST: usize = 4096;
+
+/// The child's end.
+#[derive(Debug)]
+pub(crate) struct Sender(OwnedFd);
+
+/// The parent's end.
+#[derive(Debug)]
+pub(crate) struct Receiver(OwnedFd);
+
+/// What came of a start.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) console: Option<OwnedFd>,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) warnings: Vec<String>,
+    ready: bool,
+    failure: Option<LaunchError>,
+}
+
+/// A connected pair of ends.
+pub(crate) fn pair() -> Result<(Sender, Receiver), Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    Ok((Sender(one), Receiver(other)))
+}
+
+impl Sender {
+    /// Something could not be done as asked; the start goes on.
+    pub(crate) fn warning(&self, text: &str) {
+        // A parent that is gone is noticed at `ready`.
+        let _ = self.send(b'W', text.as_bytes());
+    }
+
+    /// The master of the terminal.
+    pub(crate) fn console(&self, master: BorrowedFd<'_>) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); dhow_sys::rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [master];
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(&self.0, &[IoSlice::new(b"C")], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Everything is done but exec. Fails if the parent is gone.
+    pub(crate) fn ready(&self, trace: &Trace) -> Result<(), Errno> {
+        let mut packet = [0_u8; 9 * STEPS];
+        let length = trace.encode(&mut packet);
+        self.send(b'R', packet.get(..length).unwrap_or_default())
+    }
+
+    /// The start has failed.
+    pub(crate) fn failure(&self, step: Step, error: &LaunchError) {
+        let mut text = vec![step as u8, kind_byte(error.kind())];
+        text.extend_from_slice(error.message().as_bytes());
+        text.push(0);
+        text.extend_from_slice(error.hint().unwrap_or_default().as_bytes());
+        // There is nobody else to tell.
+        let _ = self.send(b'F', &text);
+    }
+
+    fn send(&self, what: u8, body: &[u8]) -> Result<(), Errno> {
+        let body = body.get(..LONGEST - 1).unwrap_or(body);
+        let parts = [IoSlice::new(std::slice::from_ref(&what)), IoSlice::new(body)];
+        loop {
+            match sendmsg(&self.0, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+            {
+                Err(Errno::INTR) => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+}
+
+impl Receiver {
+    /// Listens until the child has executed its command, has failed or has died.
+    pub(crate) fn listen(&self) -> Result<Report, LaunchError> {
+        let mut report = Report::default();
+        loop {
+            let mut packet = [0_u8; LONGEST];
+            let (length, descriptor) = self.receive(&mut packet).map_err(|errno| {
+                let reason = dhow_sys::process::Reason(errno);
+                let message = format!("cannot hear from the container's process: {reason}");
+                LaunchError::new("listen", Kind::Internal, message)
+            })?;
+            match packet.get(..length).unwrap_or_default().split_first() {
+                Some((what, body)) => report.take(*what, body, descriptor),
+                None => return report.finish(),
+            }
+        }
+    }
+
+    fn receive(&self, packet: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
+        let mut space = [MaybeUninit::uninit(); dhow_sys::rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let message = loop {
+            let mut parts = [IoSliceMut::new(packet)];
+            match recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                // The child's end closed with unread packets of ours: cannot be, we send none.
+                Err(Errno::CONNRESET) => return Ok((0, None)),
+                other => break other?,
+            }
+        };
+        let descriptor = ancillary.drain().find_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        Ok((message.bytes, descriptor))
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Report {
+    fn take(&mut self, what: u8, body: &[u8], descriptor: Option<OwnedFd>) {
+        match what {
+            b'W' => self.warnings.push(String::from_utf8_lossy(body).into_owned()),
+            b'C' => self.console = descriptor,
+            b'R' => {
+                self.ready = true;
+                self.marks = Trace::decode(body);
+            }
+            b'F' => self.failure = Some(decode_failure(body)),
+            _ => {}
+        }
+    }
+
+    fn finish(self) -> Result<Self, LaunchError> {
+        match (&self.failure, self.ready) {
+            (Some(failure), _) => Err(failure.clone()),
+            (None, true) => Ok(self),
+            (None, false) => {
+                let message = "the container's process died before it could execute its command";
+                Err(LaunchError::new("start", Kind::Internal, message)
+                    .with_hint("the memory limit may be too small to start anything (see dmesg)"))
+            }
+        }
+    }
+}
+
+fn decode_failure(body: &[u8]) -> LaunchError {
+    let step = body.first().and_then(|byte| Step::from_byte(*byte)).map_or("start", Step::name);
+    let kind = body.get(1).map_or(Kind::Internal, |byte| kind_of(*byte));
+    let text = String::from_utf8_lossy(body.get(2..).unwrap_or_default());
+    let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));
+    let error = LaunchError::new(step, kind, message);
+    if hint.is_empty() { error } else { error.with_hint(hint) }
+}
+
+/// The kinds that a child reports, by their place.
+const KINDS: [Kind; 6] = [
+    Kind::Internal,
+    Kind::CommandNotFound,
+    Kind::CommandNotExecutable,
+    Kind::Invalid,
+    Kind::Unsupported,
+    Kind::Conflict,
+];
+
+fn kind_byte(kind: Kind) -> u8 {
+    KINDS.iter().position(|known| *known == kind).unwrap_or(0) as u8
+}
+
+fn kind_of(byte: u8) -> Kind {
+    KINDS.get(usize::from(byte)).copied().unwrap_or(Kind::Internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_arrives_whole() {
+        let (sender, receiver) = pair().unwrap();
+        let error = LaunchError::new("mounts", Kind::CommandNotFound, "it is not there")
+            .with_hint("look elsewhere");
+        sender.warning("careful");
+        sender.failure(Step::Mounts, &error);
+        drop(sender);
+        assert_eq!(receiver.listen().unwrap_err(), error);
+    }
+
+    #[test]
+    fn ready_and_the_end_is_a_start() {
+        let (sender, receiver) = pair().unwrap();
+        let mut trace = Trace::new();
+        trace.mark(Step::Root);
+        sender.console(receiver.as_fd()).unwrap();
+        sender.warning("careful");
+        sender.ready(&trace).unwrap();
+        drop(sender);
+        let report = receiver.listen().unwrap();
+        assert!(report.console.is_some());
+        assert_eq!(report.warnings, ["careful"]);
+        assert_eq!(report.marks.len(), 1);
+    }
+
+    #[test]
+    fn silence_is_death() {
+        let (sender, receiver) = pair().unwrap();
+        drop(sender);
+        assert!(receiver.listen().is_err());
+    }
+
+    #[test]
+    fn a_parent_that_is_gone_is_noticed() {
+        let (sender, receiver) = pair().unwrap();
+        drop(receiver);
+        assert_eq!(sender.ready(&Trace::new()), Err(Errno::PIPE));
+    }
+}

@@ -1,0 +1,204 @@
+//! Starting a container's first process.
+//!
+//! ```text
+//!   parent: plan ─► cgroup made, limited, opened ─► clone3 ─► listens ─► (failure: kill, wait, remove)
+//!                                                     │
+//!   child:  start ─► enters cgroup ─► namespaces ─► root ─► mounts ─► devices ─► terminal ─► sysctls
+//!           ─► protect ─► pivot ─► becomes the command
+//! ```
+//!
+//! The child puts itself into its cgroup: being moved by its parent costs milliseconds. On cgroup2 it is
+//! born there.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use dhow_cgroup::{Cgroup, Entry, Layout, Mode};
+use dhow_error::Kind;
+use dhow_rootfs::{CgroupView, Inside, Plan, PlanInput};
+use dhow_spec::oci_runtime::{LinuxResources, Spec};
+use dhow_sys::process::clone3;
+
+use crate::channel;
+use crate::devices::with_defaults;
+use crate::error::LaunchError;
+use crate::namespaces::NamespacePlan;
+use crate::parent::{self, Notes};
+use crate::process::{self, Prepared, ProcessInput, Progress};
+use crate::stdio::Streams;
+use crate::trace::Step;
+use crate::{Launch, Running};
+
+const STEP: &str = "cgroup";
+
+/// Everything that the child needs, prepared.
+struct Prepare {
+    namespaces: NamespacePlan,
+    plan: Plan,
+    process: Prepared,
+    cwd: PathBuf,
+}
+
+pub(crate) fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
+    let mut notes = Notes::default();
+    notes.mark("begin");
+    let layout = Layout::detect().map_err(|error| LaunchError::classified(STEP, &error))?;
+    let path = launch.cgroup.to_owned();
+    let linux = launch.spec.linux().as_ref();
+    let resources = with_defaults(linux.and_then(|linux| linux.resources().as_ref()));
+    let prepared = Prepare::new(launch, &layout, &mut notes)?;
+    notes.mark("plan");
+    let cgroup = layout.create(&path).map_err(|error| LaunchError::classified(STEP, &error))?;
+    let result = start_in(&cgroup, &resources, prepared, notes);
+    if result.is_err() {
+        // The first failure is the one to report.
+        let _ = cgroup.kill();
+        let _ = cgroup.destroy();
+    }
+    result
+}
+
+/// Limits the cgroup and starts the child in it.
+fn start_in(
+    cgroup: &Cgroup,
+    resources: &LinuxResources,
+    mut prepared: Prepare,
+    mut notes: Notes,
+) -> Result<Running, LaunchError> {
+    let classified = |error| LaunchError::classified(STEP, &error);
+    cgroup.apply(resources).map_err(classified)?;
+    let entry = cgroup.entry().map_err(classified)?;
+    notes.mark("limits");
+    let (sender, receiver) = channel::pair().map_err(parent::no_channel)?;
+    let receiver = Cell::new(Some(receiver));
+    let create = prepared.namespaces.create;
+    let pid_namespace = prepared.namespaces.pid.take();
+    let child = parent::with_pid_namespace(pid_namespace.as_ref(), || {
+        clone3(create, entry.directory(), || {
+            process::close_in_child(&receiver);
+            let mut progress = Progress::new(sender);
+            let error = prepared.run(&entry, &mut progress);
+            progress.fail(&error);
+            1
+        })
+    })?;
+    notes.mark("clone");
+    parent::finish(child, receiver.take(), notes)
+}
+
+impl Prepare {
+    fn new(launch: Launch<'_>, layout: &Layout, notes: &mut Notes) -> Result<Self, LaunchError> {
+        let spec = launch.spec;
+        refuse_what_is_not_offered(spec)?;
+        let missing =
+            || LaunchError::new("plan", Kind::Invalid, "the specification has no process");
+        let process = spec.process().as_ref().ok_or_else(missing)?;
+        let namespaces = NamespacePlan::new(spec, launch.netns)?;
+        let cgroups = views(layout, launch.cgroup, namespaces.new_cgroup);
+        let own = namespaces.own();
+        let plan = Plan::new(&PlanInput { spec, root: launch.root, cgroups: &cgroups, own })
+            .map_err(|error| LaunchError::classified("plan", &error))?;
+        let input = ProcessInput {
+            process,
+            seccomp: launch.seccomp,
+            stdio: launch.stdio,
+            console_size: launch.console_size,
+            init: launch.init,
+        };
+        let cwd = process.cwd().clone();
+        let process = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
+        Ok(Self { namespaces, plan, process, cwd })
+    }
+
+    /// The child, up to its command; comes back only with why it did not get there.
+    fn run(self, entry: &Entry, progress: &mut Progress) -> LaunchError {
+        match self.enter(entry, progress) {
+            Ok(()) => {}
+            Err(error) => return error,
+        }
+        let Self { plan, process, cwd, .. } = self;
+        progress.enter(Step::Root);
+        let inside = match plan.attach_root() {
+            Ok(inside) => inside,
+            Err(failure) => return failure.into(),
+        };
+        match build(&inside, &process, &cwd, progress) {
+            Ok(console) => process.become_command(inside.root(), console, progress),
+            Err(error) => error,
+        }
+    }
+
+    /// Enters the control group and the namespaces.
+    fn enter(&self, entry: &Entry, progress: &mut Progress) -> Result<(), LaunchError> {
+        process::start()?;
+        progress.enter(Step::Cgroup);
+        entry.enter().map_err(|errno| parent::failed("cannot enter the control group", errno))?;
+        self.namespaces.unshare_cgroup()?;
+        progress.enter(Step::Namespaces);
+        self.namespaces.enter()
+    }
+}
+
+/// Makes everything on the root, and makes it the root.
+fn build(
+    inside: &Inside<'_>,
+    process: &Prepared,
+    cwd: &std::path::Path,
+    progress: &mut Progress,
+) -> Result<Option<dhow_rootfs::Console>, LaunchError> {
+    progress.enter(Step::Mounts);
+    inside.mount()?;
+    inside.make_directory(cwd)?;
+    progress.enter(Step::Devices);
+    inside.make_devices()?;
+    progress.enter(Step::Console);
+    let wanted = matches!(process.streams, Streams::Console(_));
+    let console = if wanted { Some(inside.open_console()?) } else { None };
+    progress.enter(Step::Sysctls);
+    inside.write_sysctls()?;
+    if process.limits.needs_procfs() {
+        process.limits.set_oom_score(inside.procfs()?, &progress.sender)?;
+    }
+    progress.enter(Step::Protect);
+    inside.protect()?;
+    progress.enter(Step::Pivot);
+    inside.pivot()?;
+    Ok(console)
+}
+
+/// What a cgroup mount shows: the container's own groups. Without a cgroup namespace on a pure cgroup2
+/// machine it is the whole tree, whose paths /proc/self/cgroup then names.
+fn views(layout: &Layout, path: &str, own_namespace: bool) -> Vec<CgroupView> {
+    if layout.mode() == Mode::V2 {
+        let below = if own_namespace { path } else { "" };
+        return layout
+            .mount_points()
+            .map(|mount| CgroupView { source: [mount, below].concat(), name: String::new() })
+            .collect();
+    }
+    let view = |mount: &str| CgroupView {
+        source: [mount, path].concat(),
+        name: mount.rsplit('/').next().unwrap_or_default().to_owned(),
+    };
+    layout.mount_points().map(view).collect()
+}
+
+/// Settings that would otherwise be silently without effect.
+fn refuse_what_is_not_offered(spec: &Spec) -> Result<(), LaunchError> {
+    let linux = spec.linux().as_ref();
+    let refused = [
+        (spec.hooks().is_some(), "hooks"),
+        (linux.is_some_and(|linux| linux.personality().is_some()), "personalities"),
+        (linux.is_some_and(|linux| linux.time_offsets().is_some()), "time offsets"),
+        (linux.is_some_and(|linux| linux.intel_rdt().is_some()), "Intel RDT settings"),
+        (linux.is_some_and(|linux| linux.uid_mappings().is_some()), "user id mappings"),
+        (linux.is_some_and(|linux| linux.mount_label().is_some()), "mount labels"),
+    ];
+    match refused.iter().find(|(given, _)| *given) {
+        Some((_, what)) => {
+            let message = format!("{what} are not supported yet");
+            Err(LaunchError::new("plan", Kind::Unsupported, message))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,232 @@
+//! What launch and exec have in common: a process that is where it belongs becomes its command.
+//!
+//! Prepared by the parent, carried out by the child in this order:
+//!
+//! ```text
+//!   start     signals to default, umask 0, own keyring and session
+//!   (launch: control group, namespaces, root)  (exec: control group, namespaces of the container)
+//!   become    streams or terminal ─► limits ─► descriptors close-on-exec ─► working directory ─► user
+//!             ─► capabilities and filter ─► dies with its parent ─► exec
+//! ```
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use dhow_error::Kind;
+use dhow_rootfs::Console;
+use dhow_seccomp::Program;
+use dhow_spec::oci_runtime::Process;
+use dhow_sys::process::{
+    Reason, close_on_exec_from, cwd_is_reachable, new_session_keyring, reset_signals,
+};
+use dhow_sys::rustix::fs::{Mode, OFlags, open};
+use dhow_sys::rustix::io::Errno;
+use dhow_sys::rustix::process::{Signal, chdir, set_parent_process_death_signal, setsid, umask};
+
+use crate::channel::Sender;
+use crate::command::Command;
+use crate::error::LaunchError;
+use crate::identity::Identity;
+use crate::limits::Limits;
+use crate::stdio::Streams;
+use crate::trace::{Step, Trace};
+use crate::{ConsoleSize, Stdio};
+
+/// A process to start, prepared.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) streams: Streams,
+    pub(crate) limits: Limits,
+    command: Command,
+    identity: Identity,
+    cwd: CString,
+}
+
+/// What a process is prepared from.
+#[derive(Debug)]
+pub(crate) struct ProcessInput<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) seccomp: Option<&'a Program>,
+    pub(crate) stdio: Stdio,
+    pub(crate) console_size: Option<ConsoleSize>,
+    pub(crate) init: bool,
+}
+
+/// The child's side of a start: whom to tell, and how far it is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) sender: Sender,
+    trace: Trace,
+    step: Step,
+}
+
+impl Progress {
+    pub(crate) fn new(sender: Sender) -> Self {
+        Self { sender, trace: Trace::new(), step: Step::Child }
+    }
+
+    /// The step before is done, this one begins.
+    pub(crate) fn enter(&mut self, step: Step) {
+        self.trace.mark(self.step);
+        self.step = step;
+    }
+
+    /// Tells the parent why the start ends here.
+    pub(crate) fn fail(&self, error: &LaunchError) {
+        self.sender.failure(self.step, error);
+    }
+}
+
+/// Makes this fresh child a process of its own.
+pub(crate) fn start() -> Result<(), LaunchError> {
+    reset_signals();
+    umask(Mode::empty());
+    new_session_keyring().map_err(|errno| failed("cannot make a session keyring", errno))?;
+    setsid().map_err(|errno| failed("cannot make a session", errno)).map(drop)
+}
+
+impl Prepared {
+    pub(crate) fn new(
+        input: ProcessInput<'_>,
+        warn: &mut impl FnMut(String),
+    ) -> Result<Self, LaunchError> {
+        let process = input.process;
+        refuse_what_is_not_offered(process)?;
+        let cwd = process.cwd();
+        if !cwd.is_absolute() {
+            let message = format!("working directory {:?} is not an absolute path", cwd.display());
+            return Err(LaunchError::new("setup", Kind::Invalid, message));
+        }
+        let reaper = if input.init { Some(own_binary()?) } else { None };
+        let arguments = process.args().as_deref().unwrap_or_default();
+        let environment = process.env().as_deref().unwrap_or_default();
+        Ok(Self {
+            streams: Streams::new(input.stdio, input.console_size)?,
+            limits: Limits::new(process)?,
+            command: Command::new(arguments, environment, reaper)?,
+            identity: Identity::new(process, input.seccomp, warn)?,
+            cwd: CString::new(cwd.as_os_str().as_bytes()).map_err(|_| {
+                let message = format!("working directory {:?} has a NUL byte in it", cwd.display());
+                LaunchError::new("setup", Kind::Invalid, message)
+            })?,
+        })
+    }
+
+    /// Becomes the command; comes back only with why not. `/` is the container's root by now.
+    pub(crate) fn become_command(
+        mut self,
+        root: BorrowedFd<'_>,
+        console: Option<Console>,
+        progress: &mut Progress,
+    ) -> LaunchError {
+        match self.prepare_to_execute(root, console, progress) {
+            Ok(()) => self.command.execute(),
+            Err(error) => error,
+        }
+    }
+
+    fn prepare_to_execute(
+        &mut self,
+        root: BorrowedFd<'_>,
+        console: Option<Console>,
+        progress: &mut Progress,
+    ) -> Result<(), LaunchError> {
+        progress.enter(Step::Setup);
+        match console {
+            Some(console) => self.streams.take_console(console, &progress.sender)?,
+            None => self.streams.install()?,
+        }
+        self.limits.set_rlimits(&progress.sender)?;
+        close_on_exec_from(3).map_err(|errno| failed("cannot close descriptors", errno))?;
+        // As root first: it may enter what the user may not. The user is asked again below, because it may
+        // enter what root may not (a network file system that maps root to nobody).
+        let entered = self.enter_cwd();
+
+        progress.enter(Step::User);
+        let wanted = !self.command.has_home();
+        if let Some(home) = self.identity.resolve(root, wanted)? {
+            self.command.environment.append(b"HOME", home);
+        }
+        Streams::own(self.identity.uid())?;
+
+        progress.enter(Step::Identity);
+        self.limits.set_umask();
+        self.identity.take_on()?;
+        match entered {
+            Err(Errno::ACCESS | Errno::PERM) => self.enter_cwd().map_err(|e| self.cwd_error(e))?,
+            other => other.map_err(|errno| self.cwd_error(errno))?,
+        }
+        // Cleared by every change of identity, so it comes after.
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|errno| failed("cannot tie the process to its shim", errno))?;
+
+        progress.enter(Step::Seccomp);
+        self.identity.take_on_last()?;
+
+        progress.enter(Step::Ready);
+        progress.enter(Step::Exec);
+        // If the parent died before the death signal was set, nobody listens here.
+        progress.sender.ready(&progress.trace).map_err(|errno| failed("cannot report", errno))
+    }
+
+    /// Enters the working directory and makes sure that it is inside the root (CVE-2024-21626).
+    fn enter_cwd(&self) -> Result<(), Errno> {
+        chdir(self.cwd.as_c_str())?;
+        if cwd_is_reachable()? { Ok(()) } else { Err(Errno::XDEV) }
+    }
+
+    fn cwd_error(&self, errno: Errno) -> LaunchError {
+        let cwd = self.cwd.to_string_lossy();
+        let message =
+            format!("chdir to cwd ({cwd:?}) set in config.json failed: {}", Reason(errno));
+        let kind = match errno {
+            Errno::NOENT => Kind::CommandNotFound,
+            Errno::ACCESS | Errno::PERM | Errno::NOTDIR => Kind::CommandNotExecutable,
+            _ => Kind::Internal,
+        };
+        LaunchError::new("setup", kind, message)
+    }
+}
+
+/// Security and scheduling settings that would otherwise be silently without effect.
+fn refuse_what_is_not_offered(process: &Process) -> Result<(), LaunchError> {
+    let profile = process.apparmor_profile().as_deref().unwrap_or_default();
+    let label = process.selinux_label().as_deref().unwrap_or_default();
+    let refused = [
+        (!profile.is_empty() && profile != "unconfined", "AppArmor profiles"),
+        (!label.is_empty(), "SELinux labels"),
+        (process.scheduler().is_some(), "scheduler settings"),
+        (process.io_priority().is_some(), "I/O priorities"),
+        (process.exec_cpu_affinity().is_some(), "CPU affinities"),
+    ];
+    match refused.iter().find(|(given, _)| *given) {
+        Some((_, what)) => {
+            let message = format!("{what} are not supported yet");
+            Err(LaunchError::new("plan", Kind::Unsupported, message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Our own program, to be executed as a container's pid 1. The shim runs from a sealed view of it, so what
+/// the container finds behind /proc/1/exe is not the host's file (CVE-2019-5736).
+fn own_binary() -> Result<OwnedFd, LaunchError> {
+    open(c"/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed("cannot open our own program", errno))
+}
+
+/// This process's root.
+pub(crate) fn open_root() -> Result<OwnedFd, LaunchError> {
+    open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed("cannot open the container's root", errno))
+}
+
+/// Closes the descriptor that only the parent needs, in the child.
+pub(crate) fn close_in_child<T: AsFd>(kept_by_parent: &std::cell::Cell<Option<T>>) {
+    drop(kept_by_parent.take());
+}
+
+fn failed(message: &str, errno: Errno) -> LaunchError {
+    LaunchError::new("start", Kind::Internal, format!("{message}: {}", Reason(errno)))
+}
