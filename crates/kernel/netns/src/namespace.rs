@@ -4,9 +4,9 @@
 //! create: a thread of its own leaves for a new namespace, opens /proc/thread-self/ns/net and a netlink
 //!    │    socket there, sets the defaults, and ends; two descriptors remain
 //!    ▼
-//! plug: a veth pair, one end a port of the bridge and up, the other inside as eth0, down   (pooled)
+//! plug: a veth pair, one end a port of the bridge, the other inside as eth0; both up       (pooled)
 //!    ▼
-//! configure: hardware address, up, address, default route: one system call                (per start)
+//! configure: hardware address, address, default route: one system call                    (per start)
 //!    ▼
 //! into_fd: the descriptor goes to whoever clones the container
 //! ```
@@ -14,12 +14,17 @@
 //! A namespace has no name and no mount: when the last descriptor and the last process are gone, the
 //! kernel removes it in the background, and its veth pair with it. Nothing here deletes a veth, which
 //! would cost 20 ms.
+//!
+//! The pair is up before anybody wants it because a carrier is news that the kernel works off in the
+//! background ("link watch"): until it has, queue and bridge port drop what is sent, and a first packet
+//! that is lost costs its sender a second.
 
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
+use std::time::Duration;
 
 use dhow_sys::namespace::{Namespaces, unshare};
 use dhow_sys::netlink::route::{self, LinkChange, Peer, Target};
@@ -101,30 +106,31 @@ impl Namespace {
     }
 
     /// Connects the namespace to a bridge by a veth pair; `host` is a socket of the bridge's namespace.
-    /// On failure the namespace is of no use: drop it, and what was made goes with it.
+    /// When it returns, packets pass. Not for the start path. On failure the namespace is of no use: drop
+    /// it, and what was made goes with it.
     pub fn plug(&mut self, host: &mut Socket, bridge: &Bridge) -> Result<()> {
-        let no_ipv6_link_local = sysctl::has_ipv6();
-        let name = self.create_veth(host, bridge)?;
-        let mut messages = Messages::new();
-        let target = Target::Name(&name);
-        let change = LinkChange {
+        let up = LinkChange {
             up: Some(true),
-            master: Some(bridge.index()),
-            no_ipv6_link_local,
+            no_ipv6_link_local: sysctl::has_ipv6(),
             ..LinkChange::default()
         };
+        let name = self.create_veth(host, bridge)?;
+        let inside = route::link(&mut self.socket, INTERFACE)?;
+        let index = inside.ok_or_else(|| Error::Vanished(INTERFACE.to_owned()))?.index;
+        let mut messages = Messages::new();
+        route::change_link(&mut messages, Target::Index(index), &up);
+        self.socket.send(&mut messages)?;
+
+        let mut messages = Messages::new();
+        let target = Target::Name(&name);
+        let change = LinkChange { master: Some(bridge.index()), ..up };
         route::change_link(&mut messages, target, &change);
         route::set_hairpin(&mut messages, target);
         host.send(&mut messages)?;
 
-        let inside = route::link(&mut self.socket, INTERFACE)?;
-        let index = inside.ok_or_else(|| Error::Vanished(INTERFACE.to_owned()))?.index;
-        if no_ipv6_link_local {
-            let mut messages = Messages::new();
-            let change = LinkChange { no_ipv6_link_local, ..LinkChange::default() };
-            route::change_link(&mut messages, Target::Index(index), &change);
-            self.socket.send(&mut messages)?;
-        }
+        wait_until_operational(&mut self.socket, INTERFACE)?;
+        wait_until_operational(host, &name)?;
+        wait_until_operational(host, bridge.name())?;
         self.interface = Some(index);
         Ok(())
     }
@@ -133,8 +139,7 @@ impl Namespace {
     pub fn configure(&mut self, interface: &Interface) -> Result<()> {
         let index = self.interface.ok_or_else(|| Error::Vanished(INTERFACE.to_owned()))?;
         let mut messages = Messages::new();
-        let change =
-            LinkChange { mac: Some(interface.mac.0), up: Some(true), ..LinkChange::default() };
+        let change = LinkChange { mac: Some(interface.mac.0), ..LinkChange::default() };
         route::change_link(&mut messages, Target::Index(index), &change);
         let address = interface.address;
         route::add_address(&mut messages, index, address.address(), address.prefix_len());
@@ -178,6 +183,22 @@ pub fn current() -> Result<OwnedFd> {
     let opened = File::open("/proc/thread-self/ns/net");
     let failed = |source| Error::Namespace { what: "open a network namespace", source };
     opened.map(OwnedFd::from).map_err(failed)
+}
+
+/// Returns when packets pass, or after a while anyway: a foreign bridge may be down for its own reasons.
+///
+/// From Linux 6.9 on the kernel catches up with its news before it answers for one link, so that the
+/// first look is enough; before, it takes a moment.
+fn wait_until_operational(socket: &mut Socket, name: &str) -> Result<()> {
+    const LOOKS: u32 = 50;
+    const BETWEEN: Duration = Duration::from_micros(400);
+    for _ in 0..LOOKS {
+        if route::link(socket, name)?.is_some_and(|link| link.operational) {
+            return Ok(());
+        }
+        thread::sleep(BETWEEN);
+    }
+    Ok(())
 }
 
 /// `veth` and eight random hex digits.

@@ -151,19 +151,28 @@ fn ip(text: &str) -> IpAddr {
 fn two_containers_and_the_host_reach_each_other() {
     on_a_host(|host| {
         let (first, second) = (host.container(2), host.container(3));
-        let started = Instant::now();
         serving(&first, || {
             assert_eq!(inside(second.fd(), || ask(ip("10.77.0.2"), 80)), Some(ip("10.77.0.3")));
             assert_eq!(ask(ip("10.77.0.2"), 80), Some(ip("10.77.0.1")));
         });
-        // A lost first packet would cost a second.
-        assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
     });
 }
 
 #[test]
 fn a_published_port_is_reached_from_everywhere() {
+    reach_from_everywhere("1");
+}
+
+#[test]
+fn a_published_port_is_reached_without_br_netfilter() {
+    reach_from_everywhere("0");
+}
+
+/// `br_netfilter` decides whether bridged packets meet the table; where the module is not loaded there
+/// is nothing to decide.
+fn reach_from_everywhere(br_netfilter: &str) {
     on_a_host(|host| {
+        let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", br_netfilter);
         let (server, other, outside) = (host.container(2), host.container(3), host.outside());
         let publication = host.publish(None, 8080, 2);
         serving(&server, || {

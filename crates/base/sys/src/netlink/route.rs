@@ -21,6 +21,7 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IF_OPER_UP: u8 = 6;
 
 /// The far end of a veth pair.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +76,9 @@ pub struct Link {
     pub alias: String,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether packets pass: up, with a carrier, and the kernel done with that news (RFC 2863's
+    /// `ifOperStatus` is up).
+    pub operational: bool,
     /// The hardware address, if it is six bytes long.
     pub mac: Option<[u8; 6]>,
     /// The bridge it is a port of, by index.
@@ -295,6 +299,7 @@ fn read_link(payload: &[u8]) -> Option<Link> {
             libc::IFLA_IFALIAS => link.alias = read_str(payload),
             libc::IFLA_ADDRESS => link.mac = payload.try_into().ok(),
             libc::IFLA_MASTER => link.master = read_u32(payload, 0),
+            libc::IFLA_OPERSTATE => link.operational = payload == [IF_OPER_UP],
             libc::IFLA_MTU => link.mtu = read_u32(payload, 0).unwrap_or(0),
             libc::IFLA_LINKINFO => {
                 let kind = Attributes::new(payload).find(libc::IFLA_INFO_KIND);
