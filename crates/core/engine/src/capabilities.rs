@@ -61,7 +61,8 @@ pub(crate) fn resolve(security: &Security, available: CapabilitySet) -> Result<B
 /// The same as the OCI's type. A capability the OCI crate does not know cannot be there: both know all
 /// that Linux has since 5.9.
 pub(crate) fn as_oci(names: &BTreeSet<String>) -> Capabilities {
-    names.iter().filter_map(|name| name.parse::<Capability>().ok()).collect()
+    let bare = names.iter().map(|name| name.strip_prefix("CAP_").unwrap_or(name));
+    bare.filter_map(|name| name.parse::<Capability>().ok()).collect()
 }
 
 /// Whether `ALL` is among the names, and the others in their normal form.

@@ -1,0 +1,99 @@
+//! Taking a container away.
+//!
+//! ```text
+//!   gate ──► removing ──► one durable transaction ──► name free ──► folders ──► waiters hear
+//!                          from here on it is gone       (leftovers are swept at the next start)
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dhow_error::{Error, Result};
+
+use crate::container::Container;
+use crate::engine::Shared;
+use crate::options::RemoveOptions;
+use crate::record;
+use crate::state::{Action, Status};
+
+/// How long the shim may take to deliver the last output and go, before the container is called gone. A
+/// client that does not read can hold it; it then ends by itself later.
+const SHIM_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Shared {
+    /// See [`crate::Engine::remove`].
+    pub(crate) async fn remove(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        options: RemoveOptions,
+    ) -> Result<()> {
+        let status = container.status();
+        if status.is_live() || status == Status::Restarting {
+            if !options.force {
+                return Err(must_stop_first(container, status));
+            }
+            self.kill_and_settle(container).await?;
+        }
+        // A container that removes itself may be ahead of us: that is what was asked for.
+        let gate = container.gate.lock().await;
+        if container.watch().borrow().removed {
+            return Ok(());
+        }
+        container.status().may(Action::Remove, container.id.as_str())?;
+        self.take_away(container).await?;
+        drop(gate);
+        Ok(())
+    }
+
+    /// Removes a container that ended and was to remove itself. A failure is for the log.
+    pub(crate) async fn remove_ended(self: &Arc<Self>, container: &Arc<Container>) {
+        let _gate = container.gate.lock().await;
+        if container.watch().borrow().removed || container.status().is_live() {
+            return;
+        }
+        if let Err(error) = self.take_away(container).await {
+            tracing::error!(container = %container.id, error = %error.chain(), "cannot auto-remove");
+        }
+    }
+
+    /// The removal itself; the gate is held.
+    async fn take_away(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        let (name, shim) = {
+            let mut live = container.live();
+            live.state.status = Status::Removing;
+            live.waiting.clear();
+            (live.name.clone(), live.shim.take())
+        };
+        container.announce(Status::Removing);
+        if let Err(error) = record::remove(self.kv.as_ref(), &container.id, &name).await {
+            container.live().state.status = Status::Dead;
+            container.announce(Status::Dead);
+            return Err(error);
+        }
+        self.registry.remove(container);
+        self.forget_execs(&container.id);
+        let (engine, gone) = (Arc::clone(self), Arc::clone(container));
+        let files = tokio::task::spawn_blocking(move || {
+            engine.discard_files(&gone.folders, &gone.id);
+        });
+        if let Some(shim) = shim {
+            let _ = tokio::time::timeout(SHIM_PATIENCE, shim.gone()).await;
+        }
+        if files.await.is_err() {
+            tracing::error!(container = %container.id, "removing the container's files panicked");
+        }
+        self.publish(container, "destroy", BTreeMap::new());
+        container.announce_removed();
+        Ok(())
+    }
+}
+
+fn must_stop_first(container: &Container, status: Status) -> Error {
+    let what = match status {
+        Status::Paused => "is paused and must be unpaused first",
+        _ => "is running: stop the container before removing or force remove",
+    };
+    let message = format!("cannot remove container \"/{}\": container {what}", container.name());
+    Error::conflict(message).with_hint("stop it first, or remove it with -f")
+}
