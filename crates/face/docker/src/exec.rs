@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dhow_docker_wire::exec::{ExecCreate, ExecCreated, ExecInspect, ExecProcess, ExecStart};
 use dhow_engine::spec::ConsoleSize;
 use dhow_engine::{ExecSpec, ExecView, Streams};
-use dhow_error::{Error, Result};
+use dhow_error::{Error, Kind, Result};
 use hyper::StatusCode;
 
 use crate::answer::{self, Answer};
@@ -48,8 +48,8 @@ fn spec(asked: ExecCreate) -> Result<ExecSpec> {
     })
 }
 
-/// `POST /exec/{id}/start`. Joined to the command's streams, a failure to start is told on the stream:
-/// clients take the exit code from [`inspect`] then.
+/// `POST /exec/{id}/start`. Joined to the command's streams, a command that cannot be executed is
+/// told of on the stream: clients take its exit code from [`inspect`] then.
 pub(crate) async fn start(
     services: &Arc<Services>,
     mut request: Request,
@@ -75,7 +75,10 @@ pub(crate) async fn start(
     let keys = Some(view.spec.detach_keys.as_str()).filter(|keys| !keys.is_empty());
     let detach = if tty { Some(Detach::parse(keys)?) } else { None };
     let stdin = view.spec.attach.stdin;
-    let outcome = started.await;
+    let outcome = match started.await {
+        Err(error) if !is_commands_fault(&error) => return Err(error),
+        outcome => outcome,
+    };
     Ok(hijack::take_over(connection, tty, move |mut client| async move {
         match outcome {
             Ok(Some(attached)) => {
@@ -87,6 +90,11 @@ pub(crate) async fn start(
             }
         }
     }))
+}
+
+/// Whether the exec has run, as far as it got, and has an exit code.
+fn is_commands_fault(error: &Error) -> bool {
+    matches!(error.kind(), Kind::CommandNotFound | Kind::CommandNotExecutable)
 }
 
 /// `POST /exec/{id}/resize`.

@@ -29,6 +29,7 @@ use tokio::net::UnixStream;
 use crate::answer::{self, Answer};
 use crate::detach::Detach;
 use crate::request::Request;
+use crate::server::Place;
 use crate::version::ApiVersion;
 
 /// How much is copied at once.
@@ -54,6 +55,7 @@ pub(crate) struct Connection {
     upgrade: Option<OnUpgrade>,
     version: ApiVersion,
     body: Option<Incoming>,
+    place: Place,
 }
 
 impl Connection {
@@ -65,7 +67,12 @@ impl Connection {
 
     /// That of a request whose body says what to do.
     pub(crate) fn without_body(request: &mut Request) -> Self {
-        Self { upgrade: request.upgrade.take(), version: request.version, body: None }
+        Self {
+            upgrade: request.upgrade.take(),
+            version: request.version,
+            body: None,
+            place: request.place.clone(),
+        }
     }
 }
 
@@ -77,6 +84,14 @@ where
 {
     let framed = !tty && connection.version >= ApiVersion::one(42);
     let content_type = HeaderValue::from_static(if framed { MULTIPLEXED } else { RAW });
+    let place = connection.place;
+    let talk = move |client| {
+        let talk = talk(client);
+        async move {
+            talk.await;
+            drop(place);
+        }
+    };
     let mut answer = match connection.upgrade {
         Some(upgrade) => {
             tokio::spawn(async move {

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::query::{self, Query};
+use crate::server::Place;
 use crate::version::{self, ApiVersion};
 
 /// Most bytes of JSON in a body. A seccomp profile within a create request is some 20 KiB.
@@ -50,6 +51,8 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     /// What takes over the connection, if the client asked for that.
     pub(crate) upgrade: Option<hyper::upgrade::OnUpgrade>,
+    /// The connection's place among those served at once.
+    pub(crate) place: Place,
     body: Incoming,
 }
 
@@ -62,8 +65,10 @@ impl Request {
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let wants_upgrade = request.headers().contains_key(hyper::header::UPGRADE);
         let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-        let (head, body) = request.into_parts();
-        Ok(Self { method: head.method, version, path, query, headers: head.headers, upgrade, body })
+        let (mut head, body) = request.into_parts();
+        let place = head.extensions.remove::<Place>().unwrap_or_default();
+        let (method, headers) = (head.method, head.headers);
+        Ok(Self { method, version, path, query, headers, upgrade, place, body })
     }
 
     /// Whether there is anything in the body.

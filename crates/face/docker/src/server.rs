@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::answer::Answer;
@@ -43,6 +43,12 @@ const HEAD_DEADLINE: Duration = Duration::from_mins(1);
 /// What requests get to end after the daemon was told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// A connection's place among those served at once. Whoever takes the connection over keeps it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
 /// Serves clients of a Unix socket until `stop` is done.
 pub async fn serve(listener: UnixListener, services: Services, stop: impl Future<Output = ()>) {
     let services = Arc::new(services);
@@ -62,11 +68,13 @@ pub async fn serve(listener: UnixListener, services: Services, stop: impl Future
         };
         match accepted {
             Ok((stream, _)) => {
+                let place = Place { _permit: place.ok().map(Arc::new) };
                 let (services, stopped) = (Arc::clone(&services), stopped.clone());
-                connections.spawn(async move {
-                    connection(stream, services, stopped).await;
-                    drop(place);
-                });
+                connections.spawn(converse(stream, stopped, move |mut request| {
+                    let services = Arc::clone(&services);
+                    request.extensions_mut().insert(place.clone());
+                    async move { respond(&services, request).await }
+                }));
             }
             Err(error) => {
                 // Out of descriptors, as a rule: connections have to end before there can be new ones.
@@ -83,7 +91,8 @@ pub async fn serve(listener: UnixListener, services: Services, stop: impl Future
     }
 }
 
-/// Serves one connection, of whatever kind, until it ends or `stopped` turns true.
+/// Serves one connection, of whatever kind, until it ends or `stopped` turns true. How many there are at
+/// once is up to the caller.
 pub async fn connection<S>(stream: S, services: Arc<Services>, stopped: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -106,7 +106,8 @@ pub(crate) fn trace(services: &Services, name: &str) -> Result<Answer> {
     let mut before = 0;
     let steps = trace.steps.into_iter().map(|(name, at_us)| {
         let micros = at_us.saturating_sub(std::mem::replace(&mut before, at_us));
-        TraceStep { name, at_ns: at_us.saturating_mul(1000), micros }
+        let at_ns = trace.begin_ns.saturating_add(at_us.saturating_mul(1000));
+        TraceStep { name, at_ns, micros }
     });
     Ok(answer::ok(&StartTrace { id, steps: steps.collect() }))
 }

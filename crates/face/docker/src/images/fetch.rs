@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dhow_docker_wire::AuthConfig;
 use dhow_error::{Error, Kind, Result};
-use dhow_image::{Credentials, Import, Loaded, Progress, Pull, Pulled};
+use dhow_image::{Credentials, Import, Loaded, Progress, Pull};
 use dhow_spec::{Digest, Reference};
 
 use crate::answer::Answer;
@@ -34,9 +34,9 @@ async fn pull(services: &Arc<Services>, request: Request) -> Result<Answer> {
     let (progress, lines) = Progress::channel(WAITING_LINES);
     let images = services.images.clone();
     let work = async move {
-        let asked = Pull { reference: reference.clone(), platform, credentials, progress };
-        let pulled = images.pull(asked).await?;
-        Ok(pulled_lines(&reference, &pulled))
+        // It tells of its result itself, as its last lines.
+        images.pull(Pull { reference, platform, credentials, progress }).await?;
+        Ok(Vec::new())
     };
     progress::show(work, lines).await
 }
@@ -63,18 +63,6 @@ fn credentials(auth: AuthConfig) -> Result<Option<Credentials>> {
         return Ok(None);
     }
     Ok(Some(Credentials { username: auth.username, password: auth.password }))
-}
-
-fn pulled_lines(
-    reference: &Reference,
-    pulled: &Pulled,
-) -> Vec<dhow_docker_wire::progress::Progress> {
-    let what =
-        if pulled.up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
-    vec![
-        progress::status(format!("Digest: {}", pulled.digest)),
-        progress::status(format!("Status: {what} {}", reference.familiar())),
-    ]
 }
 
 async fn import(services: &Arc<Services>, request: Request) -> Result<Answer> {
@@ -106,6 +94,7 @@ fn import_options(query: &Query) -> Result<Import> {
         message: query.get("message").map(str::to_owned),
         changes: query.all("changes").map(str::to_owned).collect(),
         platform: query.get("platform").map(translate::platform).transpose()?,
+        ..Import::default()
     })
 }
 
