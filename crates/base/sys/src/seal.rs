@@ -104,6 +104,18 @@ impl Binary {
     }
 }
 
+/// Closes every descriptor but the standard ones: for the first lines of a program that never executes
+/// another and so has no use for close-on-exec. What its parent forgot to close ends here.
+///
+/// Call it before this process has opened anything: a descriptor that has an owner would be closed
+/// beneath it.
+pub fn close_inherited() -> Result<()> {
+    // SAFETY: by the condition above no descriptor from 3 on has an owner in this process; closing one
+    // that nobody here knows of breaks nobody's idea of it.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0) };
+    crate::process::check(result)
+}
+
 impl AsFd for Binary {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

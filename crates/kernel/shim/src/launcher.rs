@@ -33,13 +33,13 @@ pub fn launcher_main() -> ! {
 /// Puts this process in order; its socket, moved away from the standard descriptors.
 fn prepare() -> Result<OwnedFd, Errno> {
     use dhow_sys::rustix;
+    dhow_sys::seal::close_inherited()?;
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
     let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    process::close_on_exec_from(3)?;
     rustix::process::chdir(c"/")?;
     // Its name would be the number of the descriptor it was executed from.
     rustix::thread::set_name(c"dhow-launcher")?;

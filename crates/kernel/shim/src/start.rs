@@ -170,6 +170,8 @@ fn start(order: Order) -> Result<(Started, Shim), Failed> {
     let pid = running.pid;
     let (shim, started_at_ns) = settle(running, ends, &request, container, attach)?;
     trace.push(("replied".to_owned(), process::monotonic_ns()));
+    // The runtime's two sides of the clone report by turns.
+    trace.sort_by_key(|(_, at_ns)| *at_ns);
     Ok((Started { shim_pid: our_pid(), pid, started_at_ns, trace, warnings }, shim))
 }
 
