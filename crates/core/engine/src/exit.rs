@@ -93,18 +93,15 @@ impl Shared {
         let state = &mut live.state;
         // For the store it has ended, whatever the policy does next.
         state.status = Status::Exited;
-        match exit {
-            Some(exit) => {
-                state.exit_code = exit.code;
-                state.oom_killed = exit.oom_killed;
-                state.finished_at_ns = exit.finished_at_ns;
-                state.error = String::new();
-            }
-            None => {
-                state.exit_code = 128 + signal::KILL;
-                state.finished_at_ns = now_ns();
-                state.error = "the container's shim was killed, and the container with it".into();
-            }
+        if let Some(exit) = exit {
+            state.exit_code = exit.code;
+            state.oom_killed = exit.oom_killed;
+            state.finished_at_ns = exit.finished_at_ns;
+            state.error = String::new();
+        } else {
+            state.exit_code = 128 + signal::KILL;
+            state.finished_at_ns = now_ns();
+            state.error = "the container's shim was killed, and the container with it".into();
         }
         let state = state.clone();
         let is_quick = restart::was_quick(&state);

@@ -65,11 +65,8 @@ fn read(layers: &[PathBuf]) -> Result<String> {
 }
 
 fn open_beneath(layer: &Path) -> Result<File, Errno> {
-    let folder = open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let folder = match folder {
-        Err(error) => return Err(error),
-        Ok(folder) => folder,
-    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(layer, flags, Mode::empty())?;
     // Not blocking: a whiteout is a device, a hostile image may have a pipe there.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

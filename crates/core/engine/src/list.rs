@@ -139,8 +139,7 @@ impl Resolved {
     }
 
     fn has_ancestor(&self, summary: &Summary) -> bool {
-        self.ancestors.contains(&summary.image_id)
-            || self.filters.ancestor.iter().any(|name| *name == summary.image)
+        self.ancestors.contains(&summary.image_id) || self.filters.ancestor.contains(&summary.image)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a start needs ready: the OCI specification, the filter, the files below `/etc`, the network.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -281,14 +282,14 @@ fn first_given<T: Clone>(choices: [&Vec<T>; 3]) -> Vec<T> {
 fn resolv_conf(resolver: &Resolver) -> String {
     let mut text = String::new();
     for server in &resolver.servers {
-        text.push_str(&format!("nameserver {server}\n"));
+        let _ = writeln!(text, "nameserver {server}");
     }
     // A single dot asks for no search domain at all.
     if !resolver.search.is_empty() && resolver.search != ["."] {
-        text.push_str(&format!("search {}\n", resolver.search.join(" ")));
+        let _ = writeln!(text, "search {}", resolver.search.join(" "));
     }
     if !resolver.options.is_empty() {
-        text.push_str(&format!("options {}\n", resolver.options.join(" ")));
+        let _ = writeln!(text, "options {}", resolver.options.join(" "));
     }
     text
 }

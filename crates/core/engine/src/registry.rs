@@ -53,20 +53,18 @@ impl Registry {
     /// Takes a name. Conflict, in Docker's words, if another has it.
     pub(crate) fn reserve(&self, name: &str, id: &ContainerId) -> Result<()> {
         let mut tables = self.tables();
-        match tables.names.get(name) {
-            Some(holder) => Err(Error::new(
+        if let Some(holder) = tables.names.get(name) {
+            return Err(Error::new(
                 Kind::Conflict,
                 format!(
                     "Conflict. The container name \"/{name}\" is already in use by container \
                      \"{holder}\". You have to remove (or rename) that container to be able to reuse \
                      that name."
                 ),
-            )),
-            None => {
-                tables.names.insert(name.to_owned(), id.clone());
-                Ok(())
-            }
+            ));
         }
+        tables.names.insert(name.to_owned(), id.clone());
+        Ok(())
     }
 
     /// Gives a name back, if `id` has it.

@@ -15,7 +15,7 @@ use crate::state::State;
 /// The first wait.
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// A run of this length is a success: the waits begin anew.
 const QUICK: Duration = Duration::from_secs(10);
 

@@ -245,10 +245,12 @@ pub(crate) fn wait(
                     WaitCondition::Removed => false,
                 }
         };
-        // The container is held, so the sender lives.
-        let _ = phase.wait_for(is_met).await;
+        // The container is held, so that the sender lives; an error could only mean that it does not.
+        let last = match phase.wait_for(is_met).await {
+            Ok(now) => now.last.clone(),
+            Err(_) => begin.last.clone(),
+        };
         drop(container);
-        let last = phase.borrow().last.clone();
         last
     })
 }

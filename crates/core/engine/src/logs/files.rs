@@ -56,7 +56,7 @@ impl Reader {
             let Some(file) = &mut self.current else {
                 match self.rest.pop_front() {
                     Some(file) => {
-                        self.current = Some(BufReader::with_capacity(BLOCK as usize, file))
+                        self.current = Some(BufReader::with_capacity(BLOCK as usize, file));
                     }
                     None => return Ok(None),
                 }

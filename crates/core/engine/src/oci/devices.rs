@@ -185,7 +185,8 @@ fn unreadable(path: &Path, error: io::Error) -> Error {
         io::ErrorKind::NotFound => Kind::NotFound,
         _ => Kind::Internal,
     };
-    let message = format!("error gathering device information while adding custom device {path:?}");
+    let message =
+        format!("error gathering device information while adding custom device {}", path.display());
     Error::caused(kind, message, error)
 }
 

@@ -10,6 +10,7 @@ mod process;
 mod resources;
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use dhow_error::{Error, Kind, Result};
@@ -154,16 +155,18 @@ pub(crate) fn hosts_file(
         } else {
             address.trim_matches(['[', ']']).to_owned()
         };
-        text.push_str(&format!("{address}\t{name}\n"));
+        let _ = writeln!(text, "{address}\t{name}");
     }
     let full = match spec.domainname.as_str() {
         "" => hostname.to_owned(),
         domain => format!("{hostname}.{domain} {hostname}"),
     };
     match endpoint {
-        Some(endpoint) => text.push_str(&format!("{}\t{full}\n", endpoint.ip)),
+        Some(endpoint) => {
+            let _ = writeln!(text, "{}\t{full}", endpoint.ip);
+        }
         None if spec.network.mode == NetworkMode::Host => {
-            text.push_str(&format!("127.0.1.1\t{full}\n"));
+            let _ = writeln!(text, "127.0.1.1\t{full}");
         }
         None => {}
     }

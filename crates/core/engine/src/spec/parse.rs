@@ -323,13 +323,6 @@ impl NamespaceMode {
 }
 
 impl ContainerSpec {
-    /// The first word of what would run, for messages; empty before the image is merged.
-    pub(crate) fn path(&self) -> &str {
-        let entrypoint = self.entrypoint.as_deref().unwrap_or_default();
-        let cmd = self.cmd.as_deref().unwrap_or_default();
-        entrypoint.first().or_else(|| cmd.first()).map_or("", String::as_str)
-    }
-
     /// What runs: the entrypoint with the command behind it.
     pub fn arguments(&self) -> Vec<String> {
         let entrypoint = self.entrypoint.iter().flatten();
