@@ -158,7 +158,7 @@ impl Document {
             within("manifests", manifests.len(), INDEX_MAX)?;
             return Ok(Self::Index(manifests));
         }
-        let config = raw.config.ok_or_else(|| ManifestError::UnknownType(media_type))?;
+        let config = raw.config.ok_or(ManifestError::UnknownType(media_type))?;
         let layers = raw.layers.unwrap_or_default();
         within("layers", layers.len(), LAYERS_MAX)?;
         let manifest = Manifest { config, layers };

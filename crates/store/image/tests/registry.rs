@@ -1,5 +1,5 @@
 //! Pulls from Debian's docker-registry on loopback, with an image that skopeo pushed.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -74,6 +74,7 @@ impl Server {
 }
 
 fn configuration(folder: &Path, port: u16, htpasswd: Option<&str>) -> String {
+    use std::fmt::Write;
     let mut text = format!(
         "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
          http:\n  addr: 127.0.0.1:{port}\n",
@@ -82,7 +83,7 @@ fn configuration(folder: &Path, port: u16, htpasswd: Option<&str>) -> String {
     if let Some(line) = htpasswd {
         let path = folder.join("htpasswd");
         std::fs::write(&path, line).unwrap();
-        text += &format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", path.display());
+        let _ = writeln!(text, "auth:\n  htpasswd:\n    realm: test\n    path: {}", path.display());
     }
     text
 }
@@ -153,7 +154,7 @@ async fn pulls_by_tag_and_by_digest_and_fetches_nothing_twice() {
     assert!(!pulled.up_to_date);
     assert_eq!(pulled.image.references[0].to_string(), name);
     let by_digest = server.name(&format!("team/x@{}", pulled.digest));
-    assert_eq!(pulled.image.repo_digests, [by_digest.clone()]);
+    assert_eq!(pulled.image.repo_digests, std::slice::from_ref(&by_digest));
     assert_eq!(pulled.image.size_bytes, (3 << 20) + 1);
     let folders = images.folders(&pulled.image.chain()).unwrap();
     assert_eq!(std::fs::read(folders[1].join("low")).unwrap(), b"1");
@@ -217,9 +218,13 @@ async fn an_unreachable_registry_is_named() {
 
 #[tokio::test]
 async fn credentials_are_shown_when_asked_for() {
-    // htpasswd -nbB user secret
-    let server =
-        Server::start(Some("user:$2y$05$Ds0yq2VQ3pYoSmAT0m0lF.rtFBiVVwsU4D5gR07tWm1GMVsPWAEIa\n"));
+    // htpasswd -nbB -C 4 user secret
+    let line = "user:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+    let server = Server::start(Some(line));
+    let saved = server.folder.path().join("saved.tar");
+    archive(&saved);
+    let source = format!("docker-archive:{}", saved.display());
+    server.skopeo(&source, "x:latest", &["--dest-creds=user:secret"]);
     let folder = tempfile::tempdir().unwrap();
     let images = images(folder.path()).await;
     let name = server.name("x");
@@ -228,6 +233,8 @@ async fn credentials_are_shown_when_asked_for() {
     let wrong = Credentials { username: "user".to_owned(), password: "wrong".to_owned() };
     let error = images.pull(Pull { credentials: Some(wrong), ..pull(&name) }).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unauthorized);
+    let right = Credentials { username: "user".to_owned(), password: "secret".to_owned() };
+    assert!(images.pull(Pull { credentials: Some(right), ..pull(&name) }).await.is_ok());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Loading, importing, making and removing images in stores of their own: what a user would notice, and
 //! what must not be left behind.
+#![allow(clippy::unwrap_used)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

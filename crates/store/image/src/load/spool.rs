@@ -120,7 +120,7 @@ impl Archive {
         };
         let file = match entry.kind {
             EntryKind::File if is_legacy(&name) => return Ok(()),
-            EntryKind::File if name.ends_with(".json") || name == "oci-layout" => {
+            EntryKind::File if is_document(&name) => {
                 *small_total += entry.size;
                 if *small_total > SMALL_TOTAL_MAX {
                     return Err(Error::invalid("the archive has more than 64 MiB of JSON"));
@@ -175,6 +175,11 @@ fn missing(name: &str) -> Error {
 
 fn cannot_read(source: std::io::Error) -> Error {
     Error::caused(Kind::Invalid, "cannot read it", source)
+}
+
+/// Whether a file is looked at as a whole. The names are the formats' own, so their case counts.
+fn is_document(name: &str) -> bool {
+    name == "oci-layout" || name.rsplit_once('.').is_some_and(|(_, ending)| ending == "json")
 }
 
 /// Files that only Docker before 1.10 looks at.

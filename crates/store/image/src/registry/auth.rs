@@ -55,9 +55,12 @@ impl Challenge {
         let mut url = realm.clone();
         url.push(if realm.contains('?') { '&' } else { '?' });
         if let Some(service) = service {
-            url.push_str(&format!("service={}&", encoded(service)));
+            url.push_str("service=");
+            url.push_str(&encoded(service));
+            url.push('&');
         }
-        url.push_str(&format!("scope={}", encoded(&scope)));
+        url.push_str("scope=");
+        url.push_str(&encoded(&scope));
         Some(url)
     }
 }
@@ -82,15 +85,12 @@ fn parameters(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = text.trim_start();
     while let Some((key, after)) = rest.split_once('=') {
-        let (value, left) = match after.strip_prefix('"') {
-            Some(quoted) => match unquote(quoted) {
-                Some(pair) => pair,
-                None => break,
-            },
-            None => {
-                let end = after.find(',').unwrap_or(after.len());
-                (after[..end].trim().to_owned(), &after[end..])
-            }
+        let (value, left) = if let Some(quoted) = after.strip_prefix('"') {
+            let Some(pair) = unquote(quoted) else { break };
+            pair
+        } else {
+            let end = after.find(',').unwrap_or(after.len());
+            (after[..end].trim().to_owned(), &after[end..])
         };
         found.push((key.trim().to_owned(), value));
         rest = left.trim_start().trim_start_matches(',').trim_start();
@@ -114,12 +114,13 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 
 /// Percent-encoding of everything that is not unreserved (RFC 3986, 2.3).
 fn encoded(text: &str) -> String {
+    use std::fmt::Write;
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -41,6 +41,6 @@ mod tests {
     fn obeys_within_limits() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.next(Some(Duration::from_secs(3))), Some(Duration::from_secs(3)));
-        assert_eq!(backoff.next(Some(Duration::from_secs(3600))), Some(LONGEST));
+        assert_eq!(backoff.next(Some(Duration::from_hours(1))), Some(LONGEST));
     }
 }

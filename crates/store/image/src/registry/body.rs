@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::error::RegistryError;
 
 /// How long a body may stand still.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// A body that is being received.
 #[derive(Debug)]

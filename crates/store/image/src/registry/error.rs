@@ -63,12 +63,13 @@ impl Classify for RegistryError {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Silent { .. } => Kind::Unavailable,
             Self::Status { status, with_credentials, .. } => match *status {
-                StatusCode::NOT_FOUND => Kind::NotFound,
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if *with_credentials => {
                     Kind::Unauthorized
                 }
                 // Registries hide what does not exist behind a refusal.
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::NotFound,
+                StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    Kind::NotFound
+                }
                 StatusCode::TOO_MANY_REQUESTS => Kind::Exhausted,
                 status if status.is_server_error() => Kind::Unavailable,
                 _ => Kind::Invalid,

@@ -26,7 +26,7 @@ use crate::manifest::{ACCEPT, MANIFEST_MAX};
 
 const USER_AGENT: &str = concat!("dhow/", env!("CARGO_PKG_VERSION"));
 /// How long a server may take to begin its answer.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+const ANSWER_TIME: Duration = Duration::from_mins(1);
 const REDIRECTS_MAX: usize = 5;
 /// What is read of an error's body, and of a token.
 const SAID_MAX: u64 = 1 << 20;
