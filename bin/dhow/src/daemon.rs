@@ -29,6 +29,7 @@ use dhow_error::{Error, Kind, Result};
 use dhow_image::Images;
 use dhow_kv::{Embedded, Kv, Transaction};
 use dhow_network::Network;
+use dhow_shim::client::Launcher;
 use dhow_snapshot::Snapshots;
 use dhow_spec::ContainerId;
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,7 +81,7 @@ async fn run(plan: &Plan) -> Result<()> {
     let id = id(kv.as_ref()).await?;
     let content = Content::open(plan.root.join("content"))?;
     let snapshots = Snapshots::open(plan.root.join("snapshots"))?;
-    let images = Images::open(Arc::clone(&kv), content, snapshots).await?;
+    let images = Images::open(Arc::clone(&kv), content, snapshots.clone()).await?;
     let (network, notices) = Network::open(plan.network.clone()).await?;
     for notice in &notices {
         tracing::warn!("{notice}");
@@ -89,7 +90,8 @@ async fn run(plan: &Plan) -> Result<()> {
     folder(&scratch, 0o700)?;
     let builder = Builder::new(images.clone(), scratch);
     let networks = Arc::new(Bridged::new(network.clone()));
-    let deps = Deps { kv, images: images.clone(), networks };
+    let launcher = Launcher::spawn(&plan.run)?;
+    let deps = Deps { kv, images: images.clone(), snapshots, networks, launcher };
     let engine = Engine::open(plan.engine.clone(), deps).await?;
     let about = about(plan, id, &layout, notices.iter().map(ToString::to_string).collect());
     let services =

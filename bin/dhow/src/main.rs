@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let name = Path::new(&called).file_name().and_then(OsStr::to_str).unwrap_or_default();
     match name {
         dhow_shim::LAUNCHER_ARGV0 => dhow_shim::launcher_main(),
-        dhow_runtime::INIT_ARGV0 => dhow_runtime::init_main(arguments),
+        "dhow-init" => dhow_runtime::init_main(std::env::args_os().collect()),
         "runc" | "dhow-runtime" => return dhow_oci::main(arguments),
         _ => {}
     }
