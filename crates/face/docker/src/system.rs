@@ -63,6 +63,8 @@ pub(crate) fn version(services: &Services) -> Answer {
         ("KernelVersion", kernel.clone()),
         ("GitCommit", about.commit.clone()),
         ("BuildTime", about.built.clone()),
+        ("GoVersion", about.compiler.clone()),
+        ("Experimental", "false".to_owned()),
     ];
     let details = details.into_iter().filter(|(_, value)| !value.is_empty());
     let component = Component {

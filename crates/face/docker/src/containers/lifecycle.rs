@@ -1,5 +1,7 @@
 //! Verbs that change a container's state, and waiting for its end.
 
+use std::ops::RangeInclusive;
+
 use dhow_docker_wire::container::{WaitError, WaitResponse};
 use dhow_docker_wire::dhow::{StartTrace, TraceStep};
 use dhow_engine::{RemoveOptions, StopOptions, WaitCondition};
@@ -10,6 +12,9 @@ use crate::query::quoted;
 use crate::request::Request;
 use crate::version::ApiVersion;
 use crate::{Services, to_the_end};
+
+/// Exit codes of containers that could not be started.
+const START_FAILED: RangeInclusive<i32> = 125..=127;
 
 /// `POST /containers/{id}/start`.
 pub(crate) async fn start(services: &Services, request: Request, name: &str) -> Result<Answer> {
@@ -93,7 +98,9 @@ pub(crate) async fn wait(services: &Services, request: Request, name: &str) -> R
     let end = services.engine.wait(name, condition).await?;
     Ok(answer::stream("application/json", move |writer| async move {
         let status = end.await;
-        let error = status.error.map(|message| WaitError { message });
+        // Why a start failed is told by the start: to wait for it was no failure.
+        let error = status.error.filter(|_| !START_FAILED.contains(&status.code));
+        let error = error.map(|message| WaitError { message });
         let response = WaitResponse { status_code: i64::from(status.code), error };
         let _ = writer.line(&response).await;
     }))

@@ -119,7 +119,7 @@ fn range(ports: &RangeInclusive<u16>) -> String {
 /// A container's connection as Docker tells it.
 pub(super) fn write(network: &NetworkSpec, host: &mut HostConfig) {
     host.network_mode = match &network.mode {
-        NetworkMode::Default => "default".to_owned(),
+        NetworkMode::Default => "bridge".to_owned(),
         mode => mode.to_string(),
     };
     for binding in &network.ports {

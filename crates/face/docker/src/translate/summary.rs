@@ -23,7 +23,10 @@ pub(crate) fn summary(summary: &Summary) -> ContainerSummary {
         state: summary.state.status.as_str().to_owned(),
         status: summary.status_text.clone(),
         host_config: SummaryHostConfig {
-            network_mode: summary.network_mode.clone(),
+            network_mode: match summary.network_mode.as_str() {
+                "" | "default" => "bridge".to_owned(),
+                mode => mode.to_owned(),
+            },
             ..SummaryHostConfig::default()
         },
         network_settings: SummaryNetworks { networks },
