@@ -95,6 +95,11 @@ impl Identity {
         let found = user::resolve(name, &self.passwd, &self.group, &mut self.groups)
             .map_err(|error| LaunchError::new("user", error.kind(), error.to_string()))?;
         (self.uid, self.gid) = (found.uid, found.gid);
+        // The primary group is among the supplementary ones, or giving it up would lift a "not for this
+        // group" of a file's mode (CVE-2022-36109).
+        if !self.groups.contains(&found.gid) {
+            self.groups.insert(0, found.gid);
+        }
         Ok(Some(found.home.unwrap_or(b"/")).filter(|_| wanted))
     }
 

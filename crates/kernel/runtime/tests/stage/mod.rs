@@ -17,10 +17,10 @@ use dhow_spec::oci_runtime::{Process, Spec};
 use dhow_sys::rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde_json::{Value, json};
 
-const APPLETS: [&str; 28] = [
+const APPLETS: [&str; 29] = [
     "sh", "cat", "ls", "id", "echo", "sleep", "mount", "umount", "hostname", "touch", "test",
     "grep", "readlink", "true", "stat", "ps", "kill", "env", "mknod", "ip", "head", "stty", "tty",
-    "wc", "sort", "mkdir", "dd", "chmod",
+    "wc", "sort", "mkdir", "dd", "chmod", "tr",
 ];
 const CAPABILITIES: [&str; 14] = [
     "CAP_CHOWN",
@@ -45,6 +45,10 @@ pub(crate) struct Stage {
     pub(crate) cgroup: String,
     pub(crate) spec: Value,
     pub(crate) init: bool,
+    pub(crate) netns: Option<OwnedFd>,
+    pub(crate) seccomp: Option<Value>,
+    /// The image itself as the root, without an overlay.
+    pub(crate) plain_root: bool,
 }
 
 pub(crate) struct Output {
@@ -73,7 +77,15 @@ impl Stage {
         fs::write(lower.join("etc/group"), "root:x:0:\nweb:x:1000:\ntape:x:26:web\n").unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("/dhow-runtime-test-{}-{number}", std::process::id());
-        Self { dir, cgroup, spec: docker_like(&["/bin/sh", "-c", script]), init: false }
+        Self {
+            dir,
+            cgroup,
+            spec: docker_like(&["/bin/sh", "-c", script]),
+            init: false,
+            netns: None,
+            seccomp: None,
+            plain_root: false,
+        }
     }
 
     /// A file or folder of the image.
@@ -83,6 +95,9 @@ impl Stage {
 
     pub(crate) fn root(&self) -> Root {
         let path = |name: &str| self.dir.path().join(name);
+        if self.plain_root {
+            return Root::Dir(path("lower"));
+        }
         Root::Overlay { lower: vec![path("lower")], upper: path("upper"), work: path("work") }
     }
 
@@ -110,12 +125,15 @@ impl Stage {
 
     pub(crate) fn launch_with(&self, stdio: Stdio) -> Result<Running, LaunchError> {
         let spec: Spec = serde_json::from_value(self.spec.clone()).unwrap();
+        let filter = self.seccomp.as_ref().map(|profile| {
+            dhow_seccomp::compile(&serde_json::from_value(profile.clone()).unwrap()).unwrap()
+        });
         launch(Launch {
             spec: &spec,
             root: &self.root(),
             cgroup: &self.cgroup,
-            seccomp: None,
-            netns: None,
+            seccomp: filter.as_ref(),
+            netns: self.netns.as_ref().map(AsFd::as_fd),
             stdio,
             init: self.init,
             console_size: Some(dhow_runtime::ConsoleSize { rows: 33, cols: 77 }),
