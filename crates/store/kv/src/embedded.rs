@@ -18,6 +18,7 @@
 //! for the writer.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,6 +27,7 @@ use std::thread::JoinHandle;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::header;
 use crate::watch::Watchers;
 use crate::{Answer, Change, Kv, KvError, Result, Revision, Transaction, Watch};
 
@@ -329,6 +331,8 @@ fn open_existing(path: &Path) -> Result<Database> {
         redb::Error::Io(error) if is_damage(&error) => corrupt(error.to_string()),
         error => io_error("open", path, error),
     };
+    let first_look = look_at_header(path).map_err(|source| io_error("open", path, source))?;
+    first_look.map_err(corrupt)?;
     let database = builder().open(path).map_err(|error| classify(error.into()))?;
     let format = read_format(&database).map_err(classify)?;
     match format {
@@ -337,6 +341,18 @@ fn open_existing(path: &Path) -> Result<Database> {
             Err(KvError::Newer { path: path.to_owned(), found, known: FORMAT })
         }
         _ => Err(corrupt("it does not say its format".to_owned())),
+    }
+}
+
+/// What is wrong with the file's first bytes; the outer result is that of reading them.
+fn look_at_header(path: &Path) -> std::io::Result<Result<(), String>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut bytes = [0; header::LENGTH];
+    match file.read_exact(&mut bytes) {
+        Ok(()) => Ok(header::check(&bytes, length)),
+        Err(error) if is_damage(&error) => Ok(Err("it is empty or nearly so".to_owned())),
+        Err(error) => Err(error),
     }
 }
 

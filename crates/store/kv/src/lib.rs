@@ -21,6 +21,7 @@ use std::pin::Pin;
 pub mod conformance;
 mod embedded;
 mod error;
+mod header;
 mod transaction;
 mod watch;
 

@@ -1,11 +1,14 @@
 //! The embedded store as a daemon meets it: killed, locked, damaged, started anew.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use dhow_error::{Classify, Kind, chain};
 use dhow_kv::{Embedded, Expectation, Kv, KvError, Transaction, conformance};
+use dhow_sys::rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// Set in the child that is to be killed: the path of its store.
 const CHILD: &str = "DHOW_KV_TEST_CHILD";
@@ -111,7 +114,7 @@ async fn a_second_daemon_is_refused() {
 async fn a_damaged_file_is_named() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("kv");
-    for content in [&b""[..], b"not a store", &[0; 1 << 16], b"redb\x1a\x0a\xa9\x0d\x0a"] {
+    for content in [&b""[..], b"not a store", &[0; 4096], b"redb\x1a\x0a\xa9\x0d\x0a"] {
         std::fs::write(&path, content).unwrap();
         let error = Embedded::open(&path).unwrap_err();
         assert!(matches!(error, KvError::Corrupt { .. }), "{content:?}: {}", chain(&error));
@@ -119,6 +122,34 @@ async fn a_damaged_file_is_named() {
         assert!(error.hint().is_some());
         assert_eq!(std::fs::read(&path).unwrap(), content, "it is left as it was");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_off_is_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("kv");
+    let store = Embedded::open(&path).unwrap();
+    store.commit(Transaction::new().put("a", vec![1; 100_000])).await.unwrap();
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    for length in [0, 9, 31, 32, 320, 4096, 5000, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let error = Embedded::open(&path).unwrap_err();
+        assert!(matches!(error, KvError::Corrupt { .. }), "{length}: {}", chain(&error));
+    }
+    // Each number of the header, made another.
+    for at in 12..32 {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x40;
+        std::fs::write(&path, &damaged).unwrap();
+        // Fewer full regions than there were may still be a file that can be read.
+        if let Err(error) = Embedded::open(&path) {
+            assert!(matches!(error, KvError::Corrupt { .. }), "{at}: {}", chain(&error));
+        }
+    }
+    std::fs::write(&path, &whole).unwrap();
+    let store = Embedded::open(&path).unwrap();
+    assert!(store.get("a").await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -140,4 +171,45 @@ async fn a_commit_that_is_not_awaited_does_no_harm() {
     }
     let guarded = Transaction::new().expect("c", Expectation::Absent).put("c", "1");
     store.commit(guarded).await.unwrap();
+}
+
+/// A filesystem of eight mebibytes, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), c"size=8m").unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        unmount(self.0.path(), UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_survived() {
+    let disk = SmallDisk::new();
+    let store = Embedded::open(disk.0.path().join("kv")).unwrap();
+    store.commit(Transaction::new().put("kept", "1")).await.unwrap();
+    let ballast = disk.0.path().join("ballast");
+    let _ = std::fs::write(&ballast, vec![1; 16 << 20]);
+    let mut number = 0;
+    let error = loop {
+        let large = Transaction::new().put(format!("large/{number}"), vec![1; 100_000]);
+        match store.commit(large).await {
+            Ok(_) => number += 1,
+            Err(error) => break error,
+        }
+        assert!(number < 200, "the disk is never full");
+    };
+    assert_eq!(error.kind(), Kind::Exhausted, "{}", chain(&error));
+    assert_eq!(store.get("kept").await.unwrap().as_deref(), Some(&b"1"[..]));
+    std::fs::remove_file(&ballast).unwrap();
+    store.commit(Transaction::new().put("after", "1")).await.unwrap();
+    assert_eq!(store.range("large/").await.unwrap().len(), number);
+    assert!(store.get("after").await.unwrap().is_some());
 }

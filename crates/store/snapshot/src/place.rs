@@ -67,6 +67,17 @@ impl Place {
         opened.map(Rc::new)
     }
 
+    /// The folder `way` of which `parent` is the one above: as [`find`](Self::find), but without walking
+    /// all the way again.
+    pub(crate) fn step(&self, parent: &OwnedFd, way: &[&[u8]]) -> Result<Rc<OwnedFd>, Errno> {
+        let Some(part) = way.last() else { return Ok(self.root()) };
+        let plain = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match openat2(parent, *part, FOLDER, Mode::empty(), plain) {
+            Err(Errno::LOOP) => self.find(way),
+            opened => opened.map(Rc::new),
+        }
+    }
+
     /// Forgets the last folder, which may have been removed.
     pub(crate) fn forget(&mut self) {
         self.last = None;

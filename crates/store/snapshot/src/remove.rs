@@ -162,7 +162,7 @@ mod tests {
         let root = scratch.path().join("deep");
         fs::create_dir(&root).unwrap();
         let mut folder = OwnedFd::from(File::open(&root).unwrap());
-        for _ in 0..3000 {
+        for _ in 0..2100 {
             mkdirat(&folder, "d", Mode::RWXU).unwrap();
             folder = openat(&folder, "d", FOLDER, Mode::empty()).unwrap();
         }

@@ -256,12 +256,12 @@ impl Unpacker<'_> {
         let mut parent = self.place.root();
         for depth in 1..=parts.len() {
             let way = parts.get(..depth).unwrap_or(parts);
-            parent = match self.place.find(way) {
+            parent = match self.place.step(&parent, way) {
                 Ok(folder) => folder,
                 Err(Errno::NOENT | Errno::NOTDIR) => {
                     self.count_entry()?;
                     self.make_implied(&parent, way)?;
-                    self.place.find(way).map_err(Problem::io("open the folder of"))?
+                    self.place.step(&parent, way).map_err(Problem::io("open the folder of"))?
                 }
                 Err(error) => return Err(Problem::io("open the folder of")(error)),
             };
