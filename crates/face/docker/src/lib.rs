@@ -35,7 +35,6 @@ mod time;
 mod translate;
 mod version;
 
-pub use networks::network_id;
 pub use server::{connection, serve};
 pub use system::About;
 

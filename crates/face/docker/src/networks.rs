@@ -15,7 +15,7 @@ use crate::{Services, time};
 const NETWORKS: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
 
 /// The id under which clients see the daemon's network of that name: 64 hex digits, always the same.
-pub fn network_id(name: &str) -> String {
+pub(crate) fn network_id(name: &str) -> String {
     Digest::of(format!("dhow network {name}").as_bytes()).hex()
 }
 
