@@ -61,13 +61,16 @@ pub fn clone3(
     // SAFETY: without CLONE_VM and with no stack given, clone3 behaves as fork: the child goes on with a
     // copy of this stack, and both sides return here. The kernel reads `arguments` and writes `pidfd`,
     // both alive across the call, sizes as declared.
-    let pid = unsafe {
+    let mut pid = unsafe {
         libc::syscall(
             libc::SYS_clone3,
             ptr::from_mut(&mut arguments),
             std::mem::size_of::<libc::clone_args>(),
         )
     };
+    if pid == -1 && cgroup.is_none() && last_errno() == Errno::NOSYS {
+        pid = clone_as_fork(namespaces, &mut pidfd);
+    }
     if pid == 0 {
         let _guard = ExitGuard;
         let code = body();
@@ -80,6 +83,17 @@ pub fn clone3(
     // else knows of.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Child { pid: pid as i32, pidfd })
+}
+
+/// The same by clone(2): seccomp profiles such as Docker's answer ENOSYS to clone3, whose flags they cannot
+/// look at, and allow this.
+fn clone_as_fork(namespaces: Namespaces, pidfd: &mut libc::c_int) -> libc::c_long {
+    let flags = i64::from(namespaces.bits()) | i64::from(libc::CLONE_PIDFD | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM and with no stack given, clone behaves as fork. With CLONE_PIDFD the kernel
+    // writes a descriptor to its third argument, which is alive across the call; the others are unused.
+    unsafe {
+        libc::syscall(libc::SYS_clone, flags, 0_usize, ptr::from_mut(pidfd), 0_usize, 0_usize)
+    }
 }
 
 /// Ends the child if its body unwinds, so that a panic never runs the parent's code twice.
