@@ -199,3 +199,69 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::Request;
+
+    fn connection() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Connection::new(ours.into(), Phase::Request(Vec::new())), theirs)
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_in_pieces_is_read_to_its_end_and_no_further(
+            filler in 0_usize..60_000,
+            pieces in proptest::collection::vec(1_usize..20_000, 1..8),
+        ) {
+            let (mut connection, mut client) = connection();
+            let exec = Some("x".repeat(filler));
+            let mut bytes = frame::encode(&Request::Wait { exec }).unwrap();
+            let payload = bytes[HEADER_BYTES..].to_vec();
+            bytes.extend_from_slice(b"stdin");
+            let (mut rest, mut pieces, mut got) = (bytes.as_slice(), pieces.into_iter().cycle(), None);
+            while !rest.is_empty() {
+                let (piece, tail) = rest.split_at(pieces.next().unwrap().min(rest.len()));
+                client.write_all(piece).unwrap();
+                rest = tail;
+                if got.is_none() {
+                    match connection.read_request() {
+                        Progress::Partial => {}
+                        Progress::Complete(payload) => got = Some(payload),
+                        Progress::Broken => prop_assert!(false, "broken"),
+                    }
+                }
+            }
+            prop_assert_eq!(got, Some(payload));
+            let mut after = [0; 16];
+            prop_assert_eq!(connection.read_input(&mut after), Some(5));
+            prop_assert_eq!(&after[..5], b"stdin");
+        }
+
+        #[test]
+        fn hostile_bytes_end_or_wait(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let (mut connection, mut client) = connection();
+            client.write_all(&bytes).unwrap();
+            drop(client);
+            let progress = connection.read_request();
+            prop_assert!(!matches!(progress, Progress::Partial), "the client is gone");
+        }
+    }
+
+    #[test]
+    fn a_client_whose_input_was_never_read_sees_an_end_not_a_reset() {
+        use std::io::Read;
+        let (connection, mut client) = connection();
+        client.write_all(b"never read").unwrap();
+        connection.close();
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+    }
+}

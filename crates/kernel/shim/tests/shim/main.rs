@@ -28,6 +28,7 @@ const TESTS: &[Test] = &[
     ("several_execs_run_at_once", lives::execs),
     ("an_exec_has_a_terminal_and_stdin", lives::exec_terminal),
     ("a_daemon_killed_and_its_launcher_lose_nothing", lives::survival),
+    ("a_killed_shim_takes_its_container_along", lives::killed_shim),
     ("a_launcher_that_died_is_replaced", lives::launcher_replaced),
     ("one_container_leaves_nothing_in_the_launcher_for_the_next", lives::isolation),
     ("a_shim_is_small", lives::memory),
