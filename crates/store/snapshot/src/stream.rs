@@ -37,17 +37,19 @@ pub(crate) struct Stream<'a> {
     at: usize,
     hasher: Option<Hasher>,
     total: u64,
+    /// Whether there is no way to the end of the stream any more.
+    has_failed: bool,
     compressed: Arc<AtomicU64>,
     limits: &'a Limits,
 }
 
 /// Runs `work` on the uncompressed stream of `reader`, and returns what it returns with the digest of the
-/// whole stream. What `work` leaves unread is read to the end.
-pub(crate) fn with_stream<T, E: From<io::Error>>(
+/// whole stream. What `work` leaves unread is read to the end, unless it gave up.
+pub(crate) fn with_stream<T>(
     mut reader: impl Read + Send,
     limits: &Limits,
-    work: impl FnOnce(&mut Stream<'_>) -> Result<T, E>,
-) -> Result<(T, Digest), E> {
+    work: impl FnOnce(&mut Stream<'_>) -> T,
+) -> io::Result<(T, io::Result<Digest>)> {
     let mut magic = Vec::with_capacity(8);
     reader.by_ref().take(8).read_to_end(&mut magic).map_err(from_source)?;
     let compression = Compression::of(&magic)?;
@@ -72,33 +74,54 @@ pub(crate) fn with_stream<T, E: From<io::Error>>(
             at: 0,
             hasher: hasher(hash_here),
             total: 0,
+            has_failed: false,
             compressed,
             limits,
         };
-        let worked = work(&mut stream).and_then(|result| {
-            stream.drain()?;
-            Ok(result)
-        });
+        let result = work(&mut stream);
+        let drained = stream.drain();
         let hashed_here = stream.hasher.take();
         // The inflater ends when nobody takes its pieces.
         drop(stream);
         let hashed_there =
             inflater.join().map_err(|_| io::Error::other("the inflating thread has panicked"))?;
-        let result = worked?;
-        let hasher = hashed_here.or(hashed_there).unwrap_or_default();
-        Ok((result, hasher.finish()))
+        let digest = drained.map(|()| hashed_here.or(hashed_there).unwrap_or_default().finish());
+        Ok((result, digest))
     })
 }
 
 impl Stream<'_> {
+    /// Says that the rest of the stream is of no use.
+    pub(crate) fn give_up(&mut self) {
+        self.has_failed = true;
+    }
+
     fn drain(&mut self) -> io::Result<()> {
         loop {
+            if self.has_failed {
+                return Err(io::Error::other("the stream has failed before"));
+            }
             let length = self.fill_buf()?.len();
             if length == 0 {
                 return Ok(());
             }
             self.consume(length);
         }
+    }
+
+    /// Takes the next piece; at the end the last one stays.
+    fn next_piece(&mut self) -> io::Result<()> {
+        // The channel is closed when everything has come.
+        let Ok(piece) = self.full.recv() else { return Ok(()) };
+        let used = std::mem::replace(&mut self.piece, piece?);
+        self.at = 0;
+        // The inflater may have ended; then nobody needs the buffer.
+        let _ = self.empty.send(used);
+        self.account(self.piece.len())?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&self.piece);
+        }
+        Ok(())
     }
 
     /// Counts a new piece against the limits.
@@ -119,17 +142,13 @@ impl Stream<'_> {
 
 impl BufRead for Stream<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.piece.len()
-            // The channel is closed when everything has come.
-            && let Ok(piece) = self.full.recv()
-        {
-            let used = std::mem::replace(&mut self.piece, piece?);
-            self.at = 0;
-            // The inflater may have ended; then nobody needs the buffer.
-            let _ = self.empty.send(used);
-            self.account(self.piece.len())?;
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(&self.piece);
+        if self.at == self.piece.len() {
+            if self.has_failed {
+                return Err(io::Error::other("the stream has failed before"));
+            }
+            if let Err(error) = self.next_piece() {
+                self.has_failed = true;
+                return Err(error);
             }
         }
         Ok(self.piece.get(self.at..).unwrap_or_default())

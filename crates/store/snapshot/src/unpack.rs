@@ -115,17 +115,16 @@ pub(crate) fn run(job: Job<'_>, reader: impl io::Read + Send) -> Result<Unpacked
         inodes: 0,
         has_root: false,
     };
-    let unpacked = with_stream(reader, job.limits, |stream| unpacker.apply_all(stream, &layer));
-    let ((), diff_id) = match unpacked {
-        Ok(unpacked) => unpacked,
-        // A damaged layer fails anywhere; where is of no use without knowing that it is damaged.
-        Err(failure) => return Err(failure.explain(&layer)),
-    };
-    if let Some(&expected) = job.diff_id
-        && expected != diff_id
+    let streamed = with_stream(reader, job.limits, |stream| unpacker.apply_all(stream, &layer));
+    let (applied, digest) = streamed.map_err(|error| Failure::Stream(error).explain(&layer))?;
+    // That a layer is damaged matters more than where that shows.
+    if let (Some(&expected), Ok(found)) = (job.diff_id, &digest)
+        && expected != *found
     {
-        return Err(SnapshotError::DiffId { expected, found: diff_id });
+        return Err(SnapshotError::DiffId { expected, found: *found });
     }
+    applied.map_err(|failure| failure.explain(&layer))?;
+    let diff_id = digest.map_err(|error| Failure::Stream(error).explain(&layer))?;
     let sync = unpacker.finish().map_err(at("finish", &fs))?;
     let Unpacker { size_bytes, inodes, .. } = unpacker;
     let info = LayerInfo { diff_id, size_bytes, inodes };
@@ -176,17 +175,20 @@ pub(crate) struct Unpacker<'a> {
 
 impl Unpacker<'_> {
     fn apply_all(&mut self, stream: &mut Stream<'_>, layer: &str) -> Result<(), Failure> {
-        let mut archive = Archive::new(stream);
+        let mut archive = Archive::new(&mut *stream);
         while let Some(entry) = archive.next()? {
-            self.apply(&mut archive, &entry).map_err(|problem| match problem {
-                // Whether the data or the disk failed was decided where it was read.
+            let Err(problem) = self.apply(&mut archive, &entry) else { continue };
+            return Err(match problem {
                 Problem::Io { operation: crate::create::READ, source } => Failure::Stream(source),
-                problem => Failure::Entry(SnapshotError::Entry {
-                    layer: layer.to_owned(),
-                    entry: shown(&entry.name),
-                    problem,
-                }),
-            })?;
+                problem => {
+                    // Neither a full disk nor a limit is a sign of damage to be looked for.
+                    if matches!(problem, Problem::Io { .. } | Problem::Limit { .. }) {
+                        stream.give_up();
+                    }
+                    let (layer, entry) = (layer.to_owned(), shown(&entry.name));
+                    Failure::Entry(SnapshotError::Entry { layer, entry, problem })
+                }
+            });
         }
         Ok(())
     }

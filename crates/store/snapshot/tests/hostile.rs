@@ -213,6 +213,24 @@ fn other_content_than_promised_leaves_nothing() {
     assert!(!victim.snapshots.has(&promised).unwrap());
     victim.check();
 
+    // However the damage shows: in the data, in a header, by what is missing.
+    let right = Archive::new().file("f", vec![b'x'; 5000]).file("g", "").end();
+    let mut in_data = right.clone();
+    in_data[2000] ^= 1;
+    let mut in_header = right.clone();
+    in_header[5632 + 3] ^= 1;
+    let digest = Digest::of(&right);
+    for wrong in [&in_data, &in_header, &right[..3000].to_vec()] {
+        for packed in [wrong.clone(), gzip(wrong)] {
+            let error =
+                victim.snapshots.unpack(&digest, &[], packed.as_slice(), &digest).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains(&digest.to_string()), "{said}");
+            assert!(said.contains(&Digest::of(wrong).to_string()), "{}", chain(&error));
+            victim.check();
+        }
+    }
+
     // What follows the end of the archive is part of the digest.
     let longer = [tar.as_slice(), b"more"].concat();
     let digest = Digest::of(&tar);
