@@ -113,19 +113,26 @@ impl Reader {
 fn open_all(path: &Path) -> io::Result<VecDeque<File>> {
     let mut files = VecDeque::new();
     let mut seen = Vec::new();
+    let mut missing = 0;
     for number in 0..FILES_MAX {
         let path = if number == 0 { path.to_owned() } else { rotated(path, number) };
         match File::open(&path) {
             Ok(file) => {
+                missing = 0;
                 let identity = identity(&file)?;
                 if !seen.contains(&identity) {
                     seen.push(identity);
                     files.push_front(file);
                 }
             }
-            // Between the rename and the new file there may be no current one for a moment.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            // A rotation moves the oldest first: while it does, one number may be missing. Files only
+            // ever move to higher numbers, so that none is overlooked by counting up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                missing += 1;
+                if missing > 1 {
+                    break;
+                }
+            }
             Err(error) => return Err(error),
         }
     }
@@ -280,6 +287,15 @@ mod tests {
         assert!(reader.take_up_rotated().unwrap());
         assert_eq!(read(&mut reader), [3, 4]);
         assert!(!reader.take_up_rotated().unwrap());
+    }
+
+    #[test]
+    fn a_rotation_under_way_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        write(&rotated(&path, 2), 0..1);
+        write(&path, 1..2);
+        assert_eq!(read(&mut Reader::open(&path, None).unwrap()), [0, 1]);
     }
 
     #[test]
