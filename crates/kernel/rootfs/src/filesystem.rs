@@ -11,14 +11,32 @@ use dhow_sys::rustix::io::{Errno, read};
 
 use crate::failure::Failure;
 
-/// A file system's own options: a key, and a value unless it is a flag.
-pub(crate) type Data = [(CString, Option<CString>)];
+/// A file system's own option: a key, and a value unless it is a flag.
+pub(crate) trait Setting {
+    /// Sets it.
+    fn set(&self, context: &OwnedFd) -> Result<(), Errno>;
+}
+
+impl Setting for &(CString, Option<CString>) {
+    fn set(&self, context: &OwnedFd) -> Result<(), Errno> {
+        match &self.1 {
+            Some(value) => fsconfig_set_string(context, self.0.as_c_str(), value.as_c_str()),
+            None => fsconfig_set_flag(context, self.0.as_c_str()),
+        }
+    }
+}
+
+impl Setting for (&CStr, &CStr) {
+    fn set(&self, context: &OwnedFd) -> Result<(), Errno> {
+        fsconfig_set_string(context, self.0, self.1)
+    }
+}
 
 /// Makes a file system of that kind as a detached mount. `what` says for a failure what it is for.
 pub(crate) fn make(
     kind: &CStr,
     source: Option<&CStr>,
-    data: &Data,
+    data: impl IntoIterator<Item = impl Setting>,
     attributes: MountAttrFlags,
     what: impl FnOnce() -> String,
 ) -> Result<OwnedFd, Failure> {
@@ -37,23 +55,23 @@ pub(crate) fn make(
     })
 }
 
-fn configure(context: &OwnedFd, source: Option<&CStr>, data: &Data) -> Result<(), Errno> {
+fn configure(
+    context: &OwnedFd,
+    source: Option<&CStr>,
+    data: impl IntoIterator<Item = impl Setting>,
+) -> Result<(), Errno> {
     if let Some(source) = source {
         fsconfig_set_string(context, c"source", source)?;
     }
-    for (key, value) in data {
-        match value {
-            Some(value) => fsconfig_set_string(context, key.as_c_str(), value.as_c_str())?,
-            None => fsconfig_set_flag(context, key.as_c_str())?,
-        }
-    }
+    data.into_iter().try_for_each(|setting| setting.set(context))?;
     fsconfig_create(context)
 }
 
 /// A private procfs of this process's pid namespace: attached nowhere, so that nothing of an image can
 /// stand in for it (CVE-2019-16884, CVE-2025-52881).
 pub(crate) fn private_procfs() -> Result<OwnedFd, Failure> {
-    make(c"proc", None, &[], MountAttrFlags::empty(), || "a private place".to_owned())
+    let none: [(&CStr, &CStr); 0] = [];
+    make(c"proc", None, none, MountAttrFlags::empty(), || "a private place".to_owned())
 }
 
 /// What the kernel said about a failed file system context, in brackets; empty if nothing.

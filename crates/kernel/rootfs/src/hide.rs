@@ -3,34 +3,36 @@
 //! A masked file is covered by /dev/null, a masked directory by an empty read-only tmpfs. What covers is
 //! taken from descriptors that were checked, never from the container's own /dev (CVE-2025-31133).
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use dhow_sys::beneath;
-use dhow_sys::mount::{
-    AttributeChange, MountAttrFlags, attach, change_attributes, clone_tree, open_tree,
-};
-use dhow_sys::rustix::fs::{CWD, FileType, OFlags, fstat, makedev};
+use dhow_sys::mount::{AttributeChange, MountAttrFlags, attach, change_attributes, clone_tree};
+use dhow_sys::rustix::fs::{FileType, Mode, OFlags, fstat, makedev, open};
 use dhow_sys::rustix::io::Errno;
 
 use crate::failure::{Doing, Failure, PlanError};
 use crate::filesystem;
 use crate::text::inner_path;
 
-/// What covers masked paths: detached mounts that are cloned for each.
+/// What covers masked paths.
 #[derive(Debug)]
 pub(crate) struct Covers {
+    /// The host's /dev/null, opened as a place.
     null: OwnedFd,
     empty: OwnedFd,
+    /// Whether `empty` is attached already. Before Linux 6.15 only an attached mount can be cloned, so the
+    /// first masked directory gets the tmpfs itself and the others get clones of it.
+    empty_is_attached: Cell<bool>,
 }
 
 impl Covers {
     /// Takes the host's /dev/null, checked to be it, and an empty tmpfs. Before the root is left.
     pub(crate) fn open() -> Result<Self, Failure> {
-        use dhow_sys::mount::OpenTreeFlags;
         let doing = || "cannot prepare /dev/null for masked paths";
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let null = open_tree(CWD, c"/dev/null", flags).doing(doing)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let null = open(c"/dev/null", flags, Mode::empty()).doing(doing)?;
         let status = fstat(&null).doing(doing)?;
         let is_device = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice;
         if !is_device || status.st_rdev != makedev(1, 3) {
@@ -39,15 +41,11 @@ impl Covers {
                 "cannot mask paths: /dev/null is not the device",
             ));
         }
-        let data = [
-            (c"size".to_owned(), Some(c"0".to_owned())),
-            (c"nr_inodes".to_owned(), Some(c"1".to_owned())),
-            (c"mode".to_owned(), Some(c"755".to_owned())),
-        ];
+        let data = [(c"nr_inodes", c"1"), (c"mode", c"755")];
         let what = || "masked paths".to_owned();
         let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let empty = filesystem::make(c"tmpfs", Some(c"tmpfs"), &data, read_only, what)?;
-        Ok(Self { null, empty })
+        let empty = filesystem::make(c"tmpfs", Some(c"tmpfs"), data, read_only, what)?;
+        Ok(Self { null, empty, empty_is_attached: Cell::new(false) })
     }
 
     /// Covers `path` beneath `root`, if there is one.
@@ -55,6 +53,9 @@ impl Covers {
         let doing = || format!("cannot mask {path}");
         let Some(place) = existing(root, path).doing(doing)? else { return Ok(()) };
         let is_directory = beneath::is_directory(&place).doing(doing)?;
+        if is_directory && !self.empty_is_attached.replace(true) {
+            return attach(self.empty.as_fd(), place.as_fd()).doing(doing);
+        }
         let cover = if is_directory { &self.empty } else { &self.null };
         let copy = clone_tree(cover, false).doing(doing)?;
         attach(copy.as_fd(), place.as_fd()).doing(doing)

@@ -36,5 +36,5 @@ mod text;
 pub use console::Console;
 pub use failure::{Failure, PlanError};
 pub use mounts::CgroupView;
-pub use plan::{Inside, Plan, PlanInput, private_procfs};
+pub use plan::{Inside, Plan, PlanInput, clean_path, private_procfs};
 pub use root::Root;

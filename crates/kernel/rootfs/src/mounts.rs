@@ -213,10 +213,10 @@ impl PreparedMount {
             let tree = self.open_view(view)?;
             return self.attach(tree.as_fd(), target.as_fd());
         }
-        let mode = [(c"mode".to_owned(), Some(c"755".to_owned()))];
+        let mode = [(c"mode", c"755")];
         let what = || self.destination.clone();
         let attributes = self.options.attributes.set & !MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let tmpfs = filesystem::make(c"tmpfs", Some(c"tmpfs"), &mode, attributes, what)?;
+        let tmpfs = filesystem::make(c"tmpfs", Some(c"tmpfs"), mode, attributes, what)?;
         self.attach(tmpfs.as_fd(), target.as_fd())?;
         for view in views {
             self.make_view(view, tmpfs.as_fd())?;

@@ -122,15 +122,13 @@ impl Inside<'_> {
         Ok(console)
     }
 
-    /// Makes `path` beneath the root a directory with its parents, if it is missing (the process's working
-    /// directory).
-    pub fn make_directory(&self, path: &Path) -> Result<(), Failure> {
-        let doing = || format!("cannot make working directory {}", path.display());
-        let clean = text::inner_path("working directory", path)
-            .map_err(|_| dhow_sys::rustix::io::Errno::INVAL)
-            .doing(doing)?;
+    /// Makes `path`, as [`clean_path`] gave it, a directory beneath the root with its parents, if it is
+    /// missing (the process's working directory).
+    pub fn make_directory(&self, path: &str) -> Result<(), Failure> {
         let mode = Mode::from_raw_mode(0o755);
-        beneath::make_directory(self.root.as_fd(), clean.as_bytes(), mode).map(drop).doing(doing)
+        beneath::make_directory(self.root.as_fd(), path.as_bytes(), mode)
+            .map(drop)
+            .doing(|| format!("cannot make working directory {path}"))
     }
 
     /// Sets the kernel parameters.
@@ -182,6 +180,11 @@ impl Inside<'_> {
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+/// A container's path without `.`, `..` and doubled slashes, with a slash in front.
+pub fn clean_path(what: &'static str, path: &Path) -> Result<String, PlanError> {
+    text::inner_path(what, path)
 }
 
 /// A private procfs for a process that joins a container, as [`Inside::procfs`].

@@ -209,3 +209,62 @@ fn link_of(descriptor: &OwnedFd) -> Result<CString, Failure> {
     CString::new([b"/proc/self/fd/", number].concat())
         .map_err(|_| Failure::new(Errno::INVAL, "cannot name a layer"))
 }
+
+#[cfg(test)]
+mod tests {
+    use dhow_sys::namespace::Namespaces;
+    use dhow_sys::process::clone3;
+    use dhow_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    use super::*;
+
+    type Attach = fn(&[CString], &CString, &CString) -> Result<OwnedFd, Failure>;
+
+    fn c_path(path: &std::path::Path) -> CString {
+        host_path("path", path).unwrap()
+    }
+
+    /// Attaches 50 layers with paths too long for fsconfig, each with a file, and looks for all of them.
+    fn all_layers_show(attach: Attach) {
+        let dir = tempfile::tempdir().unwrap();
+        let long = dir.path().join("x".repeat(150)).join("y".repeat(150));
+        let mut lower = Vec::new();
+        for layer in 0..50 {
+            let path = long.join(layer.to_string());
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join(format!("file{layer}")), "").unwrap();
+            lower.push(c_path(&path));
+        }
+        for name in ["upper", "work"] {
+            std::fs::create_dir(long.join(name)).unwrap();
+        }
+        let (upper, work) = (c_path(&long.join("upper")), c_path(&long.join("work")));
+        let child = clone3(Namespaces::MOUNT, None, || {
+            let seen = leave_host_propagation()
+                .and_then(|()| attach(&lower, &upper, &work))
+                .and_then(|root| pivot(root.as_fd()))
+                .is_ok_and(|()| std::fs::read_dir("/").is_ok_and(|files| files.count() == 50));
+            u8::from(!seen)
+        })
+        .unwrap();
+        let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        assert_eq!(status.and_then(|status| status.exit_status()), Some(0));
+    }
+
+    #[test]
+    fn many_layers_with_long_paths() {
+        all_layers_show(|lower, upper, work| overlay(lower, upper, work).and_then(onto_slash));
+    }
+
+    #[test]
+    fn many_layers_on_an_old_kernel() {
+        all_layers_show(overlay_by_string);
+    }
+
+    #[test]
+    fn an_overlay_needs_a_layer() {
+        let path = PathBuf::from("/x");
+        let root = Root::Overlay { lower: vec![], upper: path.clone(), work: path };
+        assert_eq!(PreparedRoot::new(&root).unwrap_err(), PlanError::NoLayers);
+    }
+}

@@ -11,12 +11,11 @@
 //! born there.
 
 use std::cell::Cell;
-use std::path::PathBuf;
 
 use dhow_cgroup::{Cgroup, Entry, Layout, Mode};
 use dhow_error::Kind;
-use dhow_rootfs::{CgroupView, Inside, Plan, PlanInput};
-use dhow_spec::oci_runtime::{LinuxResources, Spec};
+use dhow_rootfs::{CgroupView, Inside, Plan, PlanInput, clean_path};
+use dhow_spec::oci_runtime::{Hooks, Linux, LinuxResources, Spec};
 use dhow_sys::process::clone3;
 
 use crate::channel;
@@ -36,7 +35,7 @@ struct Prepare {
     namespaces: NamespacePlan,
     plan: Plan,
     process: Prepared,
-    cwd: PathBuf,
+    cwd: String,
 }
 
 pub(crate) fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
@@ -105,7 +104,8 @@ impl Prepare {
             console_size: launch.console_size,
             init: launch.init,
         };
-        let cwd = process.cwd().clone();
+        let cwd = clean_path("working directory", process.cwd())
+            .map_err(|error| LaunchError::classified("plan", &error))?;
         let process = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
         Ok(Self { namespaces, plan, process, cwd })
     }
@@ -143,7 +143,7 @@ impl Prepare {
 fn build(
     inside: &Inside<'_>,
     process: &Prepared,
-    cwd: &std::path::Path,
+    cwd: &str,
     progress: &mut Progress,
 ) -> Result<Option<dhow_rootfs::Console>, LaunchError> {
     progress.enter(Step::Mounts);
@@ -186,13 +186,15 @@ fn views(layout: &Layout, path: &str, own_namespace: bool) -> Vec<CgroupView> {
 /// Settings that would otherwise be silently without effect.
 fn refuse_what_is_not_offered(spec: &Spec) -> Result<(), LaunchError> {
     let linux = spec.linux().as_ref();
+    let mapped = |linux: &Linux| linux.uid_mappings().iter().flatten().next().is_some();
+    let labelled = |linux: &Linux| linux.mount_label().as_ref().is_some_and(|it| !it.is_empty());
     let refused = [
-        (spec.hooks().is_some(), "hooks"),
+        (spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default()), "hooks"),
         (linux.is_some_and(|linux| linux.personality().is_some()), "personalities"),
         (linux.is_some_and(|linux| linux.time_offsets().is_some()), "time offsets"),
         (linux.is_some_and(|linux| linux.intel_rdt().is_some()), "Intel RDT settings"),
-        (linux.is_some_and(|linux| linux.uid_mappings().is_some()), "user id mappings"),
-        (linux.is_some_and(|linux| linux.mount_label().is_some()), "mount labels"),
+        (linux.is_some_and(mapped), "user id mappings"),
+        (linux.is_some_and(labelled), "mount labels"),
     ];
     match refused.iter().find(|(given, _)| *given) {
         Some((_, what)) => {

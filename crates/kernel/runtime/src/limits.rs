@@ -3,6 +3,7 @@
 //! What the machine does not allow (a hard limit above ours, a lower OOM score, both without
 //! CAP_SYS_RESOURCE) is set as far as possible, with a warning; Docker's containers would not start there.
 
+use std::io::Write;
 use std::os::fd::BorrowedFd;
 
 use dhow_error::Kind;
@@ -57,8 +58,14 @@ impl Limits {
         sender: &Sender,
     ) -> Result<(), LaunchError> {
         let Some(score) = &self.oom_score else { return Ok(()) };
-        let path = [&getpid().as_raw_nonzero().to_string(), "/oom_score_adj"].concat();
-        let written = beneath::open_strict(procfs, path.as_bytes(), OFlags::WRONLY)
+        // procfs's own `self` is a symlink, which are not followed there.
+        let mut path = [0; 32];
+        let room = path.len();
+        let mut rest = path.as_mut_slice();
+        let fits = write!(rest, "{}/oom_score_adj", getpid().as_raw_nonzero()).is_ok();
+        let length = room - rest.len();
+        let path = path.get(..length).filter(|_| fits).unwrap_or_default();
+        let written = beneath::open_strict(procfs, path, OFlags::WRONLY)
             .and_then(|file| write(&file, score.as_bytes()));
         match written {
             Ok(_) => Ok(()),
