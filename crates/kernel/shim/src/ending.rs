@@ -6,12 +6,14 @@
 //!    that whoever hears of the exit finds the whole log.
 //! 2. Ask the control group for OOM kills, before it is gone.
 //! 3. Write exit.json and remove the control socket: from now on the file answers, with or without us.
+//!    Where it cannot be written (a full disk), that is tried again until it works or a waiter has come;
+//!    until then the folder stays ours.
 //! 4. Tell the waiters, let go of the clients.
 //! 5. Kill what is left in the control group (a container in the host's pid namespace leaves processes),
 //!    remove it, unlock the folder.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dhow_sys::event::{self, Ended, Interest};
 
@@ -23,6 +25,8 @@ use crate::unit::Unit;
 
 /// How many execs that have ended are remembered.
 const REMEMBERED: usize = 64;
+/// How long to wait before the exit file is tried again.
+const RETRY_TIME: Duration = Duration::from_secs(1);
 const SIGKILL: i32 = 9;
 
 impl Shim {
@@ -69,6 +73,16 @@ impl Shim {
             self.end_output(number, 1);
             self.finish_if_done(number);
         }
+        self.release();
+    }
+
+    /// When to look again at what no event tells of.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        let units = self.units.values().filter(|unit| !unit.is_done());
+        let drained = units.filter_map(|unit| unit.deadline).min();
+        let drained = drained.map(|at| at.saturating_duration_since(Instant::now()));
+        let retry = (self.exit().is_some() && !self.exit_handed_over).then_some(RETRY_TIME);
+        drained.into_iter().chain(retry).min()
     }
 
     fn exit_of(&self, ended: Ended) -> Exit {
@@ -83,11 +97,32 @@ impl Shim {
 
     /// Makes the exit known to whoever looks into the folder.
     fn hand_over(&mut self, exit: &Exit) {
-        if let Some(folder) = &self.folder
-            && folder.write(EXIT_FILE, exit).is_ok()
-        {
-            self.exit_handed_over = true;
+        let Some(folder) = &self.folder else {
+            return;
+        };
+        self.exit_handed_over |= match folder.write(EXIT_FILE, exit) {
+            Ok(()) => true,
+            // The folder was removed: nobody will ask.
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if self.exit_handed_over {
             let _ = folder.remove(SOCKET_FILE);
+        }
+    }
+
+    /// Lets the next container have the folder, once this one's end is known and cleaned up after.
+    fn release(&mut self) {
+        let Some(exit) = self.exit().cloned() else {
+            return;
+        };
+        if !self.exit_handed_over {
+            self.hand_over(&exit);
+        }
+        if self.exit_handed_over
+            && let Some(folder) = self.folder.take()
+        {
+            let _ = folder.remove(SOCKET_FILE);
+            folder.unlock();
         }
     }
 
@@ -121,15 +156,12 @@ impl Shim {
         }
     }
 
-    /// Leaves nothing of the container in the kernel, and lets the next one have its name.
+    /// Leaves nothing of the container in the kernel.
     fn clean_up(&mut self) {
         if let Some(cgroup) = self.cgroup.take() {
             // What cannot be killed or removed is found by the daemon's next start.
             let _ = cgroup.kill();
             let _ = cgroup.destroy();
-        }
-        if let Some(folder) = self.folder.take() {
-            folder.unlock();
         }
     }
 }

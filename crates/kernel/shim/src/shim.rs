@@ -23,7 +23,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
 use dhow_cgroup::{Cgroup, Layout};
 use dhow_seccomp::Program;
@@ -67,7 +66,7 @@ pub(crate) struct Shim {
     pub(crate) connections: BTreeMap<u32, Connection>,
     /// The last execs that ended, oldest first.
     pub(crate) ended: VecDeque<ExecStatus>,
-    /// None once the container's control group is gone.
+    /// None once the container has ended, its control group is gone and its exit is known.
     pub(crate) folder: Option<StateFolder>,
     pub(crate) cgroup_path: String,
     pub(crate) cgroup: Option<Cgroup>,
@@ -290,12 +289,6 @@ impl Shim {
         let wanted = if open { Interest::READ } else { Interest::NONE };
         let token = Token::Listener.encode();
         let _ = self.poller.set(&self.listener, token, &mut self.listening, wanted);
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = self.units.values().filter(|unit| !unit.is_done());
-        let next = deadlines.filter_map(|unit| unit.deadline).min();
-        next.map(|next| next.saturating_duration_since(Instant::now()))
     }
 
     /// How the container ended, if it did.

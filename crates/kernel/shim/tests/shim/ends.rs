@@ -69,6 +69,14 @@ pub(crate) fn again() {
     container.assert_gone(&started);
 }
 
+pub(crate) fn folder_removed() {
+    let container = Container::new(&["sleep", "1000"]);
+    let started = container.run();
+    std::fs::remove_dir_all(&container.request.state_dir).unwrap();
+    dhow_sys::process::kill(started.pid, 9).unwrap();
+    container.assert_gone(&started);
+}
+
 pub(crate) fn leftovers() {
     // In the host's pid namespace nobody dies with the first process.
     let script = "sleep 1000 & echo $!; exit 3";

@@ -36,6 +36,7 @@ const TESTS: &[Test] = &[
     ("a_container_out_of_memory_says_so", ends::out_of_memory),
     ("a_failed_start_leaves_nothing", ends::failed_start),
     ("a_container_starts_again_in_its_folder", ends::again),
+    ("a_shim_whose_folder_was_removed_ends_all_the_same", ends::folder_removed),
     ("processes_left_in_the_control_group_are_killed", ends::leftovers),
     ("a_grandchild_that_holds_the_output_of_an_exec_does_not_hold_its_end", ends::grandchild),
     ("a_shim_refuses_what_it_does_not_understand", ends::hostile_client),
