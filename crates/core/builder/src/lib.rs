@@ -9,14 +9,34 @@
 //! Layers are deterministic tars: equal inputs give equal digests. `RUN` is refused by name and line.
 //! Nothing of the context, and no path of an image, is ever opened but beneath its root.
 
+mod build;
+mod context;
+mod copy;
+mod dockerfile;
+mod ignore;
+mod layer;
+mod layered;
+mod owner;
+mod path;
+mod pattern;
+mod plan;
+mod tree;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dhow_error::{Error, Result};
 use dhow_image::{Images, Platform};
 use dhow_spec::{Digest, Reference};
 use tokio::sync::mpsc;
+
+use crate::build::Job;
+use crate::context::Context;
+use crate::dockerfile::{Dockerfile, SIZE_MAX};
+use crate::ignore::Ignore;
+use crate::plan::Plan;
 
 /// Builds images. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,7 +64,8 @@ pub struct Build {
     pub pull: bool,
 }
 
-/// Where the build's lines go: whole lines with their newline, as Docker's builder prints them.
+/// Where the build's lines go: whole lines with their newline, as Docker's
+/// classic builder prints its steps. What comes last (`Successfully built`) is the caller's to say.
 #[derive(Debug, Clone, Default)]
 pub struct Output(Option<mpsc::UnboundedSender<String>>);
 
@@ -83,8 +104,42 @@ impl Builder {
         build: Build,
         output: Output,
     ) -> Result<Digest> {
-        let _ = (context, build, &self.images, &self.scratch);
-        output.line("");
-        Err(Error::internal("no"))
+        let scratch = self.scratch.clone();
+        let reading = build.clone();
+        let prepare = move || prepare(context, &reading, &scratch);
+        let (context, plan) = build::blocking(prepare).await?;
+        let job = Job {
+            images: self.images.clone(),
+            scratch: self.scratch.clone(),
+            build,
+            output,
+            context: Arc::new(context),
+            plan,
+        };
+        build::run(&job).await
     }
+}
+
+/// Takes in the context, reads the Dockerfile and plans the build. Blocks.
+fn prepare(
+    context: impl Read + Send,
+    build: &Build,
+    scratch: &std::path::Path,
+) -> Result<(Context, Plan)> {
+    let mut context = Context::read(context, scratch)?;
+    let name = if build.dockerfile.is_empty() { "Dockerfile" } else { &build.dockerfile };
+    let path = path::clean(name.as_bytes());
+    let content = context.small(&path, SIZE_MAX)?.ok_or_else(|| {
+        let hint = "name another one with -f";
+        Error::not_found(format!("the context has no {name}")).with_hint(hint)
+    })?;
+    let file = Dockerfile::parse(&content)
+        .map_err(|error| Error::from(error).context(format!("cannot read {name}")))?;
+    let plan = plan::plan(file, &build.build_args, build.target.as_deref())?;
+    if let Some(content) = context.small(b".dockerignore", SIZE_MAX)? {
+        let ignore = Ignore::parse(&content)
+            .map_err(|error| Error::invalid(format!("cannot read .dockerignore: {error}")))?;
+        context.apply(&ignore);
+    }
+    Ok((context, plan))
 }
