@@ -21,13 +21,15 @@ use serde_json::json;
 pub(crate) const ALL: AttachStreams = AttachStreams { stdin: true, stdout: true, stderr: true };
 
 const APPLETS: &[&str] = &[
-    "sh", "cat", "echo", "sleep", "dd", "stty", "yes", "head", "printf", "kill", "wc", "env",
-    "tail",
+    "sh", "cat", "echo", "sleep", "dd", "stty", "yes", "head", "printf", "kill", "wc", "mkdir",
+    "env", "tail",
 ];
 
 /// Folders and names of one container.
 pub(crate) struct Container {
     pub(crate) folder: PathBuf,
+    /// The compiled filter, as bytes.
+    pub(crate) seccomp: Vec<u8>,
     pub(crate) request: LaunchRequest,
     /// Held only where the test owns the folder.
     pub(crate) owner: Option<tempfile::TempDir>,
@@ -73,7 +75,7 @@ impl Container {
             stdin_once: false,
             init: false,
         };
-        Self { folder: folder.to_owned(), request, owner: None }
+        Self { folder: folder.to_owned(), seccomp: Vec::new(), request, owner: None }
     }
 
     /// With a terminal of that size.
@@ -121,7 +123,7 @@ impl Container {
             })
             .unzip();
         let descriptors = LaunchFds { reply: reply.into(), netns: None, attach: theirs };
-        launcher.launch(&self.request, &[], descriptors).unwrap();
+        launcher.launch(&self.request, &self.seccomp, descriptors).unwrap();
         let answer = match frame::read(&mut ours).unwrap() {
             Some(Reply::Started(started)) => Ok(started),
             Some(Reply::Failed(failed)) => Err(failed),

@@ -30,6 +30,17 @@ pub(crate) fn codes() {
     container.assert_gone(&started);
 }
 
+pub(crate) fn init() {
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 1000 & wait; done";
+    let mut container = Container::new(&["sh", "-c", script]);
+    container.request.init = true;
+    let (started, mut clients) = container.start(&mut container.launcher(), &[ALL]);
+    read_until(&mut clients[0], "ready\n");
+    container.signal(15);
+    assert_eq!(container.wait().code, 7);
+    container.assert_gone(&started);
+}
+
 pub(crate) fn out_of_memory() {
     let limit = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
     let container = Container::new(&["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"])

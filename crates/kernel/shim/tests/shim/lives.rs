@@ -77,6 +77,24 @@ pub(crate) fn exec_terminal() {
     container.assert_gone(&started);
 }
 
+pub(crate) fn seccomp() {
+    let filter = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+    });
+    let program = dhow_seccomp::compile(&serde_json::from_value(filter).unwrap()).unwrap();
+    let mut container = Container::new(&["sh", "-c", "mkdir /tmp/a 2>&1; read x"]).with_stdin(true);
+    container.seccomp = program.to_bytes();
+    let (started, mut clients) = container.start(&mut container.launcher(), &[ALL]);
+    read_until(&mut clients[0], "Operation not permitted");
+    let (_, mut stream) = container.exec("one", &["mkdir", "/tmp/b"], Some(OUTPUT));
+    assert!(read_framed(&mut stream).1.contains("Operation not permitted"));
+    drop(clients);
+    container.wait();
+    container.assert_gone(&started);
+}
+
 /// What `--daemon` makes of this program: starts a container, says so, and waits to be killed.
 pub(crate) fn be_daemon(folder: &Path) -> ! {
     let script = "echo first; while read line; do echo $line; done; exit 6";

@@ -27,6 +27,8 @@ const TESTS: &[Test] = &[
     ("a_client_that_never_reads_does_not_keep_others_waiting_for_the_exit", streams::stuck_client),
     ("several_execs_run_at_once", lives::execs),
     ("an_exec_has_a_terminal_and_stdin", lives::exec_terminal),
+    ("a_filter_holds_for_the_container_and_its_execs", lives::seccomp),
+    ("an_init_forwards_signals_and_gives_the_code_of_its_command", ends::init),
     ("a_daemon_killed_and_its_launcher_lose_nothing", lives::survival),
     ("a_killed_shim_takes_its_container_along", lives::killed_shim),
     ("a_launcher_that_died_is_replaced", lives::launcher_replaced),
