@@ -206,7 +206,7 @@ fn owned(node: Node, copy: &Copy) -> Node {
         Kind::Symlink(_) => 0o777,
         _ => copy.mode.unwrap_or(node.mode),
     };
-    Node { uid, gid, mode, ..node }
+    Node { mode, uid, gid, ..node }
 }
 
 /// Whether a file is an archive, by its content, perhaps compressed.
@@ -255,7 +255,7 @@ fn unpack<W: Write>(
                 layer.put(&path, &node(Kind::Symlink(target)), &mut io::empty())?;
             }
             EntryKind::HardLink(target) => {
-                layer.link(&path, &node(Kind::File), &below(&target)?)?
+                layer.link(&path, &node(Kind::File), &below(&target)?)?;
             }
             EntryKind::Other => return Err(invalid("devices and pipes cannot be unpacked")),
         }
