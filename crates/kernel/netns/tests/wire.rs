@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -127,11 +128,11 @@ fn serving<T>(netns: &Namespace, work: impl FnOnce() -> T) -> T {
             }
         });
         listening.recv().unwrap();
-        let result = work();
+        let result = catch_unwind(AssertUnwindSafe(work));
         // A client from inside ends the server.
         inside(netns.fd(), || ask(Ipv4Addr::LOCALHOST.into(), 80)).unwrap();
         server.join().unwrap();
-        result
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 
@@ -213,31 +214,54 @@ fn a_port_published_on_one_address_is_not_on_others() {
 fn what_is_not_published_is_not_reached_from_outside_but_reaches_it() {
     on_a_host(|host| {
         let (container, outside) = (host.container(2), host.outside());
+        let judged = receiver("192.0.2.1:9");
         serving(&outside, || {
-            // Masqueraded: the outside knows no way to 10.77.
-            let seen = inside(container.fd(), || {
-                ask(ip("192.0.2.1"), 80).or_else(|| ask(ip("192.0.2.2"), 80))
-            });
+            // Masqueraded: the host's address is what the outside sees.
+            let seen = inside(container.fd(), || ask(ip("192.0.2.2"), 80));
             assert_eq!(seen, Some(ip("192.0.2.1")));
         });
-        // A neighbour that routes packets for the container to us is not let through (UDP: nothing
-        // comes back either way, so look at what arrives).
-        let (arrived, socket) = inside(container.fd(), || {
-            let socket = UdpSocket::bind(("10.77.0.2", 53)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            (mpsc::channel::<()>(), socket)
-        });
-        drop(arrived);
+        // A neighbour that routes packets for the container to us is not let through.
+        let server = inside(container.fd(), || receiver("10.77.0.2:53"));
         inside(outside.fd(), || {
             let stranger = UdpSocket::bind("192.0.2.2:0").unwrap();
-            stranger.send_to(b"x", "10.77.0.2:53").unwrap();
+            stranger.send_to(b"stranger", "10.77.0.2:53").unwrap();
+            // Once this has arrived, the stranger's packet has been judged.
+            stranger.send_to(b"done", "192.0.2.1:9").unwrap();
         });
-        let neighbour = UdpSocket::bind("10.77.0.1:0").unwrap();
-        neighbour.send_to(b"y", "10.77.0.2:53").unwrap();
-        let mut buffer = [0; 8];
-        let (length, from) = socket.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..length], from.ip()), (&b"y"[..], ip("10.77.0.1")));
+        assert_eq!(first_message(&judged).0, "done");
+        UdpSocket::bind("10.77.0.1:0").unwrap().send_to(b"host", "10.77.0.2:53").unwrap();
+        assert_eq!(first_message(&server), ("host".to_owned(), ip("10.77.0.1")));
     });
+}
+
+/// Makes the calling thread's namespace, an attacker's, send packets for 127.0.0.0/8 out by eth0.
+fn send_loopback_outside() {
+    const RTM_DELADDR: u16 = 21;
+    const REQUEST_AND_ACK: u16 = 5;
+    const IFA_LOCAL: u16 = 2;
+    std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
+    let mut socket = Socket::open(Family::Route).unwrap();
+    let [a, b, c, d] = route::link(&mut socket, "lo").unwrap().unwrap().index.to_ne_bytes();
+    let mut messages = Messages::new();
+    messages.push("delete 127.0.0.1", RTM_DELADDR, REQUEST_AND_ACK, |body| {
+        body.raw(&[2, 8, 0, 0, a, b, c, d]);
+        body.put(IFA_LOCAL, &[127, 0, 0, 1]);
+    });
+    // A namespace whose loopback was never up has no such address.
+    let _ = socket.send(&mut messages);
+}
+
+fn receiver(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The first message that comes, and from where.
+fn first_message(socket: &UdpSocket) -> (String, IpAddr) {
+    let mut buffer = [0; 32];
+    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    (String::from_utf8_lossy(&buffer[..length]).into_owned(), from.ip())
 }
 
 /// A container must not reach what the host serves on loopback only, which route_localnet would allow.
@@ -245,25 +269,45 @@ fn what_is_not_published_is_not_reached_from_outside_but_reaches_it() {
 fn loopback_services_of_the_host_are_out_of_reach() {
     on_a_host(|host| {
         let container = host.container(2);
-        let secret = UdpSocket::bind("127.0.0.1:5353").unwrap();
-        secret.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let secret = receiver("127.0.0.1:5353");
+        let public = receiver("10.77.0.1:5353");
         inside(container.fd(), || {
-            // The container sends packets for 127.0.0.1 to the bridge.
-            std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
-            let mut socket = Socket::open(Family::Route).unwrap();
-            let lo = route::link(&mut socket, "lo").unwrap().unwrap().index;
-            let mut messages = Messages::new();
-            let down = LinkChange { up: Some(false), ..LinkChange::default() };
-            route::change_link(&mut messages, Target::Index(lo), &down);
-            socket.send(&mut messages).unwrap();
+            send_loopback_outside();
             let attacker = UdpSocket::bind("10.77.0.2:0").unwrap();
             attacker.send_to(b"attack", "127.0.0.1:5353").unwrap();
-            attacker.send_to(b"hello", "10.77.0.1:5354").unwrap();
+            attacker.send_to(b"hello", "10.77.0.1:5353").unwrap();
         });
+        assert_eq!(first_message(&public).0, "hello");
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"local", "127.0.0.1:5353").unwrap();
-        let mut buffer = [0; 8];
-        let length = secret.recv(&mut buffer).unwrap();
-        assert_eq!(&buffer[..length], b"local");
+        assert_eq!(first_message(&secret).0, "local");
+    });
+}
+
+/// CVE-2020-8558, for published ports: a neighbour must not reach what is published on 127.0.0.1.
+#[test]
+fn ports_published_on_loopback_are_out_of_a_neighbours_reach() {
+    on_a_host(|host| {
+        let (container, outside) = (host.container(2), host.outside());
+        let publish = |address, host_port| Publication {
+            transport: Transport::Udp,
+            host: Some(address),
+            host_port,
+            container: Ipv4Addr::new(10, 77, 0, 2),
+            container_port: 53,
+        };
+        let publications =
+            [publish(Ipv4Addr::LOCALHOST, 5353), publish(Ipv4Addr::new(192, 0, 2, 1), 5354)];
+        host.table.publish(&mut host.netfilter, &publications).unwrap();
+        let server = inside(container.fd(), || receiver("10.77.0.2:53"));
+        inside(outside.fd(), || {
+            send_loopback_outside();
+            let neighbour = UdpSocket::bind("192.0.2.2:0").unwrap();
+            neighbour.send_to(b"attack", "127.0.0.1:5353").unwrap();
+            neighbour.send_to(b"hello", "192.0.2.1:5354").unwrap();
+        });
+        assert_eq!(first_message(&server), ("hello".to_owned(), ip("192.0.2.2")));
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"local", "127.0.0.1:5353").unwrap();
+        assert_eq!(first_message(&server), ("local".to_owned(), ip("10.77.0.1")));
     });
 }
 
