@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dhow_cgroup::Layout;
 use dhow_error::{Error, Kind, Result};
@@ -37,6 +38,9 @@ use crate::state::{ExitStatus, WaitCondition};
 use crate::validate::Machine;
 use crate::view::{Summary, View};
 use crate::{logs, stop};
+
+/// How long the shim of a container that has ended may take to clear its cgroup at shutdown.
+const SHIM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -350,10 +354,19 @@ impl Engine {
         users
     }
 
-    /// Ends the engine; containers run on. Takes no new work and waits for what is half done.
+    /// Ends the engine; containers run on. Takes no new work and waits for what is half done, and for the
+    /// cgroups of containers that have just ended.
     pub async fn shutdown(&self) {
-        self.shared.closed.store(true, Ordering::Release);
-        self.shared.busy.idle().await;
+        let shared = &self.shared;
+        shared.closed.store(true, Ordering::Release);
+        shared.busy.idle().await;
+        for container in shared.registry.all() {
+            let shim = container.live().shim.clone().filter(|_| !container.status().is_live());
+            if let Some(shim) = shim {
+                let cgroup = shared.cgroups.open(&container.folders.cgroup);
+                shim.cleaned_up(&cgroup, SHIM_PATIENCE).await;
+            }
+        }
     }
 
     /// Does a piece of work wholly, even if whoever asked for it goes away.

@@ -35,6 +35,12 @@ impl Shared {
         tokio::spawn(async move {
             let exit = shim.wait().await;
             engine.settle(&container, run, exit).await;
+            shim.gone().await;
+            // Nobody needs to wait for it any more; its descriptor can go.
+            let mut live = container.live();
+            if live.shim.as_ref().is_some_and(|own| Arc::ptr_eq(own, &shim)) {
+                live.shim = None;
+            }
         });
     }
 

@@ -34,7 +34,7 @@ use crate::shim::{self, Shim};
 use crate::state::{Action, State, Status};
 use crate::{prepare, record, signal};
 
-/// How long the shim of the last run may take to end, before the next run kills it.
+/// How long the shim of the last run may take to clean up, before the next run kills it.
 const PREVIOUS_SHIM: Duration = Duration::from_secs(10);
 
 /// What a start hands on when it succeeded.
@@ -77,7 +77,9 @@ impl Shared {
         container.status().may(Action::Start, id)?;
         let previous = container.live().shim.clone();
         if let Some(previous) = previous {
-            previous.gone_within(PREVIOUS_SHIM).await;
+            // It still clears the cgroup that the next run will have.
+            let cgroup = self.cgroups.open(&container.folders.cgroup);
+            previous.cleaned_up(&cgroup, PREVIOUS_SHIM).await;
         }
         steps.done("begin");
         match self.launch(container, &mut steps).await {
@@ -156,7 +158,7 @@ impl Shared {
             // Nobody would know of it after a restart: it must not run.
             let kill = Request::Signal { exec: None, signal: signal::KILL };
             let _ = shim.tell(&kill).await;
-            shim.gone_within(PREVIOUS_SHIM).await;
+            shim.cleaned_up(&self.cgroups.open(&folders.cgroup), PREVIOUS_SHIM).await;
             return Err(error);
         }
         steps.done("durable");

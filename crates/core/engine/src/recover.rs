@@ -24,6 +24,8 @@ use dhow_error::{Error, Kind, Result};
 use dhow_shim::client::{self, Found};
 use dhow_shim::protocol::{Exit, Reply, Request, ShimState};
 use dhow_spec::ContainerId;
+use dhow_sys::rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use dhow_sys::rustix::io::retry_on_intr;
 
 use crate::clock::now_ns;
 use crate::container::{Connection, Container};
@@ -38,6 +40,8 @@ use crate::{record, restart, signal, stop};
 const LAUNCH_PATIENCE: Duration = Duration::from_secs(2);
 /// How often to look for it.
 const LAUNCH_POLL: Duration = Duration::from_millis(5);
+/// How long the shim of an unknown container may take to end it.
+const STRAY_PATIENCE: Duration = Duration::from_secs(2);
 /// The exit code of what ended with the machine, as Docker has it.
 const LOST_WITH_MACHINE: i32 = 255;
 
@@ -84,10 +88,7 @@ impl Shared {
         match look(folder).await? {
             Found::Running(state) => self.take_over_running(container, &state).await,
             Found::Ended(exit) => {
-                // It may still deliver its last output; another run must wait for that.
-                if let Ok(Reply::Status(status)) = ask(folder).await {
-                    container.live().shim = Some(Arc::new(Shim::new(folder, status.shim_pid)));
-                }
+                released(folder).await?;
                 self.take_over_ended(container, Some(exit), 128 + signal::KILL).await
             }
             Found::Lost(_) => {
@@ -213,7 +214,7 @@ impl Shared {
             let shim = Shim::new(&folders.run, status.shim_pid);
             let kill = Request::Signal { exec: None, signal: signal::KILL };
             let _ = shim.tell(&kill).await;
-            shim.gone_within(Duration::from_secs(2)).await;
+            shim.cleaned_up(&self.cgroups.open(&folders.cgroup), STRAY_PATIENCE).await;
         }
         let cgroup = self.cgroups.open(&folders.cgroup);
         let cleared = tokio::task::spawn_blocking(move || {
@@ -237,6 +238,24 @@ async fn look(folder: &Path) -> Result<Found> {
             return Ok(found);
         }
         tokio::time::sleep(LAUNCH_POLL).await;
+    }
+}
+
+/// Waits until the shim of a container that has ended has cleared its cgroup: it holds a lock on the folder
+/// until then, and its end is near.
+async fn released(folder: &Path) -> Result<()> {
+    let folder = folder.to_owned();
+    let wait = tokio::task::spawn_blocking(move || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = open(&folder, flags, Mode::empty())?;
+        retry_on_intr(|| flock(&opened, FlockOperation::LockExclusive))
+    });
+    match wait.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(errno)) => {
+            Err(Error::caused(Kind::Internal, "cannot lock a container's state folder", errno))
+        }
+        Err(_) => Err(Error::internal("locking a state folder panicked")),
     }
 }
 

@@ -17,9 +17,8 @@ use crate::options::RemoveOptions;
 use crate::record;
 use crate::state::{Action, Status};
 
-/// How long the shim may take to deliver the last output and go, before the container is called gone. A
-/// client that does not read can hold it; it then ends by itself later.
-const SHIM_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the shim may take to clear the cgroup, before it is killed.
+const SHIM_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Shared {
     /// See [`crate::Engine::remove`].
@@ -78,7 +77,8 @@ impl Shared {
             engine.discard_files(&gone.folders, &gone.id);
         });
         if let Some(shim) = shim {
-            let _ = tokio::time::timeout(SHIM_PATIENCE, shim.gone()).await;
+            let cgroup = self.cgroups.open(&container.folders.cgroup);
+            shim.cleaned_up(&cgroup, SHIM_PATIENCE).await;
         }
         if files.await.is_err() {
             tracing::error!(container = %container.id, "removing the container's files panicked");

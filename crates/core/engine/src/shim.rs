@@ -1,13 +1,15 @@
 //! Talking to the shim of a running container.
 //!
 //! Each request is one connection to the socket in the container's state folder (see
-//! `dhow_shim::protocol`). The shim's own process is held by a pid descriptor, so that its end, which
-//! comes after the container's last output was delivered and its cgroup is gone, can be awaited.
+//! `dhow_shim::protocol`). The shim's own process is held by a pid descriptor, so that its end can be
+//! awaited. It comes in this order: the whole log is written, `exit.json` is there, waiters hear, the
+//! cgroup is gone, attached clients have all output, the process ends.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dhow_cgroup::Cgroup;
 use dhow_error::{Error, Kind, Result};
 use dhow_shim::protocol::{Exit, Failed, Reply, Request};
 use dhow_shim::{client, frame};
@@ -16,8 +18,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-/// How long to wait before asking a shim again that lives and did not answer.
-const RETRY: Duration = Duration::from_millis(50);
+/// How long to wait before looking again at a shim that lives and does not answer or end.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The shim of one run of a container.
 #[derive(Debug)]
@@ -45,13 +47,20 @@ impl Shim {
         }
     }
 
-    /// Waits for the shim's end, and kills it after `patience`: a client that does not read can hold it.
-    pub(crate) async fn gone_within(&self, patience: Duration) {
-        if tokio::time::timeout(patience, self.gone()).await.is_err() {
-            if let Some(process) = &self.process {
-                let _ = pidfd_send_signal(process.get_ref(), Signal::KILL);
+    /// Waits until the shim has cleaned up after its container: it is gone, or, when a client that does not
+    /// read holds it, at least the cgroup is. One that takes longer than `patience` is killed.
+    pub(crate) async fn cleaned_up(&self, cgroup: &Cgroup, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while tokio::time::timeout(LOOK_AGAIN, self.gone()).await.is_err() {
+            if !cgroup.exists() {
+                return;
             }
-            self.gone().await;
+            if Instant::now() > deadline {
+                if let Some(process) = &self.process {
+                    let _ = pidfd_send_signal(process.get_ref(), Signal::KILL);
+                }
+                return self.gone().await;
+            }
         }
     }
 
@@ -80,7 +89,7 @@ impl Shim {
                 return Some(exit);
             }
             // The file is there before the shim goes, so whoever sees the end first may rely on it.
-            let ended = tokio::time::timeout(RETRY, self.gone()).await.is_ok();
+            let ended = tokio::time::timeout(LOOK_AGAIN, self.gone()).await.is_ok();
             if let Ok(Some(exit)) = client::read_exit(&self.state_dir) {
                 return Some(exit);
             }

@@ -39,8 +39,7 @@ impl Follower {
         Ok(Self { changes: watched(watch).map_err(failed)? })
     }
 
-    /// Sends what is written until the container has ended and its shim is gone, the client went, or the
-    /// time asked for is over.
+    /// Sends what is written until the container has ended, the client went, or the time asked for is over.
     pub(super) async fn run(
         self,
         mut reader: Reader,
@@ -110,12 +109,9 @@ async fn send_written(
     }
 }
 
-/// Waits until the container does not run and nobody writes its log.
+/// Waits until the container does not run. Its shim has written the whole log before anybody hears of the
+/// end.
 async fn ended(container: &Container) {
     let mut phase = container.watch();
     let _ = phase.wait_for(|now| now.removed || !now.status.is_live()).await;
-    let shim = container.live().shim.clone();
-    if let Some(shim) = shim {
-        shim.gone().await;
-    }
 }

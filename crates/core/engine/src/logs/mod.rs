@@ -8,8 +8,8 @@
 //!   files, oldest first ─► from where the tail begins ─► entries ─► (follow) inotify ─► entries ─► end
 //! ```
 //!
-//! Following ends when the container has ended *and* its shim is gone, since the shim writes out the last
-//! output after it told of the exit.
+//! Following ends with the container's run: its shim has written everything before anybody hears of the
+//! exit.
 
 mod files;
 mod follow;

@@ -4,6 +4,12 @@
 //! or a reaper by its `argv[0]` and else runs the tests that nextest or `cargo test` asks for. Needs root
 //! and `/bin/busybox`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails; without a harness of its own clippy takes it for a program"
+)]
+
 mod machine;
 mod tests;
 
