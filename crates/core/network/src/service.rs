@@ -99,7 +99,8 @@ impl Network {
     ///
     /// Errors: `Conflict` for a taken port (naming the holder, with a hint) or address, or an id that is
     /// attached already; `Exhausted` when the range has no free address; `Invalid` for ports without a
-    /// bridge or an address outside the network. On failure nothing is kept.
+    /// bridge or an address outside the network. On failure nothing is kept. A caller that goes away
+    /// before the answer still owes a [`detach`](Self::detach).
     pub async fn attach(&self, request: AttachRequest) -> Result<Attachment> {
         let service = Arc::clone(&self.service);
         blocking(move || service.attach(&request)).await

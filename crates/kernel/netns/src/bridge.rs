@@ -66,12 +66,12 @@ impl Bridge {
 
     fn set_up(&self, host: &mut Socket, address: Cidr) -> Result<()> {
         let mut messages = Messages::new();
-        let change = LinkChange {
-            up: Some(true),
-            no_ipv6_link_local: sysctl::has_ipv6(),
-            ..LinkChange::default()
-        };
-        route::change_link(&mut messages, Target::Index(self.index), &change);
+        let target = Target::Index(self.index);
+        if sysctl::has_ipv6() {
+            route::disable_ipv6_link_local(&mut messages, target);
+        }
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        route::change_link(&mut messages, target, &up);
         route::add_address(&mut messages, self.index, address.address(), address.prefix_len());
         Ok(host.send(&mut messages)?)
     }

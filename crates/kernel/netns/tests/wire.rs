@@ -312,6 +312,20 @@ fn ports_published_on_loopback_are_out_of_a_neighbours_reach() {
 }
 
 #[test]
+fn no_interface_gives_itself_an_ipv6_address() {
+    on_a_host(|host| {
+        let container = host.container(2);
+        let made_itself = |socket: &mut Socket| {
+            let found = route::addresses(socket).unwrap().into_iter();
+            found.filter(|it| it.address.is_ipv6() && !it.address.is_loopback()).collect::<Vec<_>>()
+        };
+        assert_eq!(made_itself(&mut host.route), []);
+        let mut inside = inside(container.fd(), || Socket::open(Family::Route).unwrap());
+        assert_eq!(made_itself(&mut inside), []);
+    });
+}
+
+#[test]
 fn dropped_namespaces_leave_the_bridge_empty() {
     on_a_host(|host| {
         let containers: Vec<_> = (2..5).map(|last| host.container(last)).collect();

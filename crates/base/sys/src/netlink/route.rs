@@ -58,9 +58,6 @@ pub struct LinkChange<'a> {
     pub alias: Option<&'a str>,
     /// The network namespace it moves to.
     pub netns: Option<BorrowedFd<'a>>,
-    /// Give it no IPv6 address of its own making (`addr_gen_mode none`). A kernel without IPv6 refuses
-    /// this with EAFNOSUPPORT.
-    pub no_ipv6_link_local: bool,
 }
 
 /// A link as the kernel reports it.
@@ -158,13 +155,20 @@ pub fn change_link(messages: &mut Messages, target: Target<'_>, change: &LinkCha
         if let Some(netns) = change.netns {
             body.put_u32(libc::IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
         }
-        if change.no_ipv6_link_local {
-            body.nest(libc::IFLA_AF_SPEC, |body| {
-                body.nest(libc::AF_INET6 as u16, |body| {
-                    body.put_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
-                });
+    });
+}
+
+/// Gives a link no IPv6 address of its own making (`addr_gen_mode none`). For a link that is down: one
+/// that is up has its address already, and in one request with "up" the kernel would come to this last.
+/// A kernel without IPv6 refuses it with EAFNOSUPPORT.
+pub fn disable_ipv6_link_local(messages: &mut Messages, target: Target<'_>) {
+    messages.push(format!("set up interface {target}"), libc::RTM_NEWLINK, ACK, |body| {
+        link_header(body, target, libc::AF_UNSPEC, None);
+        body.nest(libc::IFLA_AF_SPEC, |body| {
+            body.nest(libc::AF_INET6 as u16, |body| {
+                body.put_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
             });
-        }
+        });
     });
 }
 
