@@ -6,9 +6,11 @@
 //! listens on them.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use dhow_sys::rustix::fs::{
@@ -54,11 +56,24 @@ fn stack(lower: &[PathBuf]) -> io::Result<Option<OwnedFd>> {
         [only] => return Ok(Some(open(only, READ_FOLDER, Mode::empty())?)),
         _ => {}
     }
+    // By descriptor: fsconfig takes values of at most 255 bytes, and paths may be longer.
+    let layers: Vec<OwnedFd> = lower
+        .iter()
+        .map(|layer| open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
+        .collect::<Result<_, _>>()?;
+    let links: Vec<String> =
+        layers.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for layer in lower {
-        let layer = layer.to_str().ok_or(Errno::INVAL)?;
-        // One call a layer (Linux 6.5): no limit on the length of them all, no escaping of colons.
-        fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?;
+    for (number, link) in links.iter().enumerate() {
+        match fsconfig_set_string(context.as_fd(), "lowerdir+", link.as_str()) {
+            Ok(()) => {}
+            // Before Linux 6.5 all of them are one value, which has room for a dozen.
+            Err(Errno::INVAL) if number == 0 => {
+                fsconfig_set_string(context.as_fd(), "lowerdir", links.join(":"))?;
+                break;
+            }
+            Err(errno) => return Err(errno.into()),
+        }
     }
     fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -88,8 +103,7 @@ impl Copy<'_> {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let path = inside.join(std::ffi::OsStr::new(&*name.to_string_lossy()));
-            let path = name.to_str().map_or(path, |name| inside.join(name));
+            let path = inside.join(OsStr::from_bytes(name.to_bytes()));
             let stat = statat(&source, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 let from = openat(&source, name, READ_FOLDER, Mode::empty())?;

@@ -241,7 +241,7 @@ impl Shared {
         let plan = Plan {
             spec,
             machine: &self.machine,
-            hostname: &container.live().hostname.clone(),
+            hostname: &self.hostname(container).unwrap_or_default(),
             capabilities: &capabilities,
             ulimits: &self.config.ulimits,
             mounts: &[],
