@@ -38,8 +38,8 @@ fn commands_join_the_container() -> Result<()> {
     ])?;
     assert_eq!(said, "exec\n/etc\nplain\nextra");
     for kind in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
-        let path = format!("/proc/1/ns/{kind} /proc/self/ns/{kind}");
-        let both = daemon.ok(&["exec", "it", "sh", "-c", &format!("readlink {path}")])?;
+        let script = format!("readlink /proc/1/ns/{kind}; readlink /proc/self/ns/{kind}");
+        let both = daemon.ok(&["exec", "it", "sh", "-c", &script])?;
         let mut both = both.lines();
         assert_eq!(both.next(), both.next(), "{kind}");
     }

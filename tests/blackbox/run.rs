@@ -16,7 +16,8 @@ fn output_and_exit_code_are_the_commands() -> Result<()> {
     let killed = daemon.dhow(&["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"])?;
     // pid 1 of a namespace cannot kill itself: it goes on, and the shell ends with 0.
     assert_eq!(killed.code, 0);
-    let child = daemon.dhow(&["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'"])?;
+    let child =
+        daemon.dhow(&["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"])?;
     assert_eq!(child.code, 137);
     daemon.leave_nothing()
 }

@@ -1,6 +1,8 @@
-//! One daemon per run folder: a lock that the kernel drops with its holder (flock(2)).
+//! One daemon per run folder: a lock that the kernel drops with its holder (flock(2)), on the file that
+//! holds the daemon's pid.
 
 use std::fs::{self, File, TryLockError};
+use std::io::Write;
 use std::path::Path;
 
 use dhow_error::{Error, Kind, Result};
@@ -14,13 +16,19 @@ impl Lock {
     ///
     /// Errors: a conflict if another daemon has it.
     pub(crate) fn take(run: &Path) -> Result<Self> {
-        let path = run.join("daemon.lock");
+        let path = run.join("daemon.pid");
         let cannot = |error: std::io::Error| {
             Error::caused(Kind::Internal, format!("cannot lock {}", path.display()), error)
         };
-        let file = File::create(&path).map_err(cannot)?;
+        // Not truncated: the pid in it may be that of a daemon that holds the lock.
+        let options = File::options().write(true).create(true).truncate(false).open(&path);
+        let mut file = options.map_err(cannot)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => {
+                file.set_len(0).map_err(cannot)?;
+                writeln!(file, "{}", std::process::id()).map_err(cannot)?;
+                Ok(Self(file))
+            }
             Err(TryLockError::Error(error)) => Err(cannot(error)),
             Err(TryLockError::WouldBlock) => {
                 Err(Error::conflict(format!("a daemon already runs in {}", run.display()))
@@ -31,6 +39,6 @@ impl Lock {
 
     /// Removes the file, when nobody will need it for a while.
     pub(crate) fn remove(run: &Path) {
-        let _ = fs::remove_file(run.join("daemon.lock"));
+        let _ = fs::remove_file(run.join("daemon.pid"));
     }
 }
