@@ -12,7 +12,7 @@ use dhow_spec::{Digest, Reference};
 use crate::error::ImageError;
 use crate::leases::{Item, Lease};
 use crate::registry::Client;
-use crate::store::{NewImage, Session, Store};
+use crate::store::{NewImage, Session, Store, unstopped};
 use crate::{
     Image, ImageConfiguration, ImageUser, Layer, Loaded, Platform, Progress, Removed, import, load,
     pull,
@@ -134,9 +134,14 @@ impl Images {
                 "refusing to create a tag with a digest reference",
             ));
         }
-        let (image, _hold) = self.hold(name).await?;
-        let _changes = self.store.changes.lock().await;
-        self.store.refer(image.id, &[target.clone().with_default_tag()]).await
+        let (image, hold) = self.hold(name).await?;
+        let (store, target) = (Arc::clone(&self.store), target.clone().with_default_tag());
+        unstopped(async move {
+            let _hold = hold;
+            let _changes = store.changes.lock().await;
+            store.refer(image.id, &[target]).await
+        })
+        .await
     }
 
     /// Removes a reference, and the image with its last one, as `docker rmi` does. `users` tells which
@@ -149,8 +154,8 @@ impl Images {
         force: bool,
         users: &(dyn Fn(&Digest) -> Vec<ImageUser> + Send + Sync),
     ) -> Result<Vec<Removed>> {
-        let store = &self.store;
-        let changes = store.changes.lock().await;
+        let store = Arc::clone(&self.store);
+        let changes = Arc::clone(&store.changes).lock_owned().await;
         let id = store.catalog().resolve(name)?;
         // Who holds the image is about to have a container of it.
         let claim = store.leases.condemn([Item::Image(id)], Default::default);
@@ -160,15 +165,18 @@ impl Images {
             let force = "cannot be forced";
             return Err(ImageError::InUse { image: id.short(), force, why }.into());
         }
-        let gone = store.remove(&removal).await?;
-        drop((changes, claim));
-        let mut items = gone.map(|entry| entry.record.items(&id)).unwrap_or_default();
-        items.reverse();
-        let removed = store.sweep(items).await?;
-        Ok(removal.lines(removed.into_iter().filter_map(|item| match item {
-            Item::Layer(chain_id) => Some(chain_id),
-            _ => None,
-        })))
+        unstopped(async move {
+            let gone = store.remove(&removal).await?;
+            drop((changes, claim));
+            let mut items = gone.map(|entry| entry.record.items(&id)).unwrap_or_default();
+            items.reverse();
+            let removed = store.sweep(items).await?;
+            Ok(removal.lines(removed.into_iter().filter_map(|item| match item {
+                Item::Layer(chain_id) => Some(chain_id),
+                _ => None,
+            })))
+        })
+        .await
     }
 
     /// Takes in an archive: `docker save`'s or an OCI layout's tar, plain, gzip or zstd. `reader` is read

@@ -23,9 +23,9 @@ use crate::leases::Item;
 use crate::manifest::{
     CONFIG_MAX, Descriptor, Document, Manifest, ManifestError, NESTING_MAX, choose,
 };
-use crate::registry::{Backoff, Client, Registry, RegistryError, wait};
+use crate::registry::{Backoff, Chunks, Client, Registry, RegistryError, wait};
 use crate::store::{Blob, NewImage, Session, blocking, check_layers, parse_config};
-use crate::{Layer, Platform, Progress, Pull, bridge};
+use crate::{BridgeWriter, Layer, Platform, Progress, Pull, bridge};
 
 /// How many layers are fetched at once.
 const DOWNLOADS: usize = 3;
@@ -266,28 +266,43 @@ async fn attempt(
         }
         taking.finish(ingest, Some(&digest), Some(size))
     }));
+    let sent = send(&mut chunks, &writer, descriptor, progress).await;
+    match sent {
+        Ok(()) => drop(writer.finish().await),
+        // The thread sees that the pipe has broken, and removes what it wrote.
+        Err(_) => drop(writer),
+    }
+    let taken = ingest.await.unwrap_or_else(|_| Err(ImageError::Interrupted.into()));
+    sent?;
+    taken.map(drop).map_err(Failure::Store)
+}
+
+/// Sends a body into the pipe, as long as somebody reads and it is no longer than promised.
+async fn send(
+    chunks: &mut Chunks,
+    writer: &BridgeWriter,
+    descriptor: &Descriptor,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let (digest, size) = (descriptor.digest, descriptor.size);
     let (short, mut received, mut told) = (digest.short(), 0, 0);
     while let Some(chunk) = chunks.next().await? {
         received += chunk.len() as u64;
         if received > size {
-            break;
+            let what = format!("blob {digest}");
+            let error = ImageError::TooLarge { what, size: received, limit: size };
+            return Err(Failure::Store(error.into()));
         }
         if received - told >= PROGRESS_STEP {
             told = received;
             progress.bytes(&short, "Downloading", received, Some(size));
         }
+        // Whoever no longer reads says why.
         if writer.send(chunk).await.is_err() {
             break;
         }
     }
-    if received > size {
-        let what = format!("blob {digest}");
-        let error = ImageError::TooLarge { what, size: received, limit: size };
-        return Err(Failure::Store(error.into()));
-    }
-    let _ = writer.finish().await;
-    let result = ingest.await.unwrap_or_else(|_| Err(ImageError::Interrupted.into()));
-    result.map(drop).map_err(Failure::Store)
+    Ok(())
 }
 
 /// A small blob such as the configuration: from the store, or fetched whole.

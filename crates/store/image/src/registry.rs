@@ -20,5 +20,6 @@ mod origin;
 mod request;
 
 pub(crate) use backoff::Backoff;
+pub(crate) use body::Chunks;
 pub(crate) use error::RegistryError;
 pub(crate) use request::{Client, Registry, wait};

@@ -32,7 +32,7 @@ pub(crate) struct Store {
     pub(crate) turns: Turns,
     catalog: RwLock<Catalog>,
     /// Held while a change is planned, written and applied to the catalog.
-    pub(crate) changes: tokio::sync::Mutex<()>,
+    pub(crate) changes: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Work under a lease. What it pinned and no image came to need is swept when it ends, however it ends.
@@ -66,6 +66,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| ImageError::Interrupted)?
 }
 
+/// Runs what must not stop in the middle: dropping the future lets it go on. Store and catalog stay equal
+/// that way when a client goes away.
+pub(crate) async fn unstopped<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.map_err(|_| ImageError::Interrupted)?
+}
+
 impl Store {
     /// Reads the catalog and sweeps what interrupted work left.
     pub(crate) async fn open(
@@ -82,7 +90,7 @@ impl Store {
             leases: Leases::default(),
             turns: Turns::default(),
             catalog: RwLock::default(),
-            changes: tokio::sync::Mutex::default(),
+            changes: Arc::default(),
         });
         let reading = Arc::clone(&store);
         let candidates = blocking(move || {
@@ -262,8 +270,13 @@ impl Session {
         .await
     }
 
-    /// Makes an image visible: its record and references in one transaction.
+    /// Makes an image visible: its record, then its references.
     pub(crate) async fn commit(self: &Arc<Self>, new: NewImage) -> Result<Digest> {
+        let session = Arc::clone(self);
+        unstopped(async move { session.commit_now(new).await }).await
+    }
+
+    async fn commit_now(self: &Arc<Self>, new: NewImage) -> Result<Digest> {
         let config = parse_config(&new.config)?;
         check_layers(&config, new.layers.len())?;
         let session = Arc::clone(self);

@@ -267,3 +267,29 @@ async fn a_blob_changed_on_the_registry_is_refused() {
     let import = images.import(std::io::Cursor::new(tar(&[("a", b"b")])), Import::default()).await;
     assert!(import.is_ok());
 }
+
+#[tokio::test]
+async fn loads_what_skopeo_archives() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved.tar");
+    archive(&saved);
+    let images = images(folder.path()).await;
+    for (kind, name) in
+        [("oci-archive", "example.org/oci:1"), ("docker-archive", "example.org/d:1")]
+    {
+        let to = folder.path().join(kind);
+        let done = Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--quiet"])
+            .arg(format!("docker-archive:{}", saved.display()))
+            .arg(format!("{kind}:{}:{name}", to.display()))
+            .output()
+            .expect("skopeo is installed");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let file = std::fs::File::open(&to).unwrap();
+        let loaded = images.load(file, Progress::silent()).await.unwrap();
+        assert_eq!(loaded[0].references[0].to_string(), name);
+        assert_eq!(images.get(name).await.unwrap().layers.len(), 2);
+    }
+    // The same layers under two configurations are kept once.
+    assert_eq!(std::fs::read_dir(folder.path().join("snapshots/layers")).unwrap().count(), 2);
+}
