@@ -11,6 +11,7 @@ mod life;
 mod limits;
 mod logs;
 mod network;
+mod oci;
 mod registry;
 mod run;
 mod survival;

@@ -53,6 +53,9 @@ impl Traces {
                 .into_iter()
                 .map(|pid| format!("process {pid} {}", command_line(pid).unwrap_or_default())),
         );
+        if self.folder.join("run").exists() {
+            found.push(format!("folder {folder}/run"));
+        }
         Ok(found)
     }
 }
@@ -72,6 +75,8 @@ pub struct Census {
     pub interfaces: BTreeSet<String>,
     /// nftables tables of this network namespace, `FAMILY NAME`.
     pub tables: BTreeSet<String>,
+    /// Files and folders of dhow where such things lie.
+    pub files: BTreeSet<String>,
 }
 
 impl Census {
@@ -108,6 +113,13 @@ impl Census {
             census.interfaces.insert(entry?.file_name().to_string_lossy().into_owned());
         }
         census.tables = tables()?;
+        for folder in ["/run", "/tmp", "/var/lib", "/var/tmp"] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().contains("dhow") {
+                    census.files.insert(entry.path().to_string_lossy().into_owned());
+                }
+            }
+        }
         Ok(census)
     }
 
@@ -129,6 +141,7 @@ impl Census {
             ("cgroup", &self.cgroups, &before.cgroups),
             ("interface", &self.interfaces, &before.interfaces),
             ("nftables table", &self.tables, &before.tables),
+            ("file", &self.files, &before.files),
         ];
         let new = |(kind, now, then): (&str, &BTreeSet<String>, &BTreeSet<String>)| {
             now.difference(then).map(|name| format!("{kind} {name}")).collect::<Vec<_>>()

@@ -16,7 +16,7 @@ use dhow_tests::{Daemon, daemon, http, images};
 
 use crate::packages;
 use crate::run::{Profile, build, checkout};
-use peers::{Docker, Runc};
+use peers::{Bundle, Docker};
 
 /// Counted rounds of each command, after [`WARM_UP`] that are not.
 const ROUNDS: usize = 30;
@@ -32,7 +32,6 @@ pub(crate) fn start() -> Result<()> {
     images::busybox(&dhow)?;
     image_of_hello(&dhow, &hello)?;
     let docker = Docker::start(&hello)?;
-    let runc = Runc::prepare()?;
 
     println!("{ROUNDS} rounds each, in turns; milliseconds");
     println!("{:<44}{:>9}{:>9}{:>9}{:>9}", "", "min", "median", "p90", "ratio");
@@ -40,9 +39,10 @@ pub(crate) fn start() -> Result<()> {
     let mut one = || run_dhow(&dhow, &plain);
     let mut other = docker.as_ref().map(|docker| || docker.run(&plain));
     report("run --rm --network none busybox true", &mut one, &mut other)?;
-    let mut one = || run_dhow(&dhow, &plain);
-    let mut other = runc.as_ref().map(|runc| || runc.run());
-    report_beside("the same, beside runc run of a bundle", "runc", &mut one, &mut other)?;
+    let bundle = Bundle::prepare(&binary)?;
+    let mut one = || bundle.run(&binary, &["oci"]);
+    let mut other = peers::runc().map(|runc| || bundle.run(runc, &[]));
+    report_beside("oci run of a bundle, true", "runc", &mut one, &mut other)?;
     let network = ["run", "--rm", "busybox", "true"];
     let mut one = || run_dhow(&dhow, &network);
     let mut other = docker.as_ref().map(|docker| || docker.run(&network));

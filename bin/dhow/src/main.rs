@@ -3,7 +3,7 @@
 //! ```text
 //!   argv[0] = dhow-launcher     the launcher, which forks shims          no clap, no tracing,
 //!   argv[0] = dhow-init         pid 1 of a container with --init         no tokio: these start
-//!   argv[0] = runc, dhow-runtime                                         in microseconds and
+//!   argv[0] = runc, dhow-runtime, dhow-oci                               in microseconds and
 //!   argv[1] = oci               the OCI runtime command line             stay small
 //!   daemon ...                  the daemon: every service, wired here
 //!   anything else               the command line, a client of the daemon
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     match name {
         dhow_shim::LAUNCHER_ARGV0 => dhow_shim::launcher_main(),
         "dhow-init" => dhow_runtime::init_main(std::env::args_os().collect()),
+        dhow_oci::SEALED_ARGV0 => return dhow_oci::sealed_main(arguments),
         "runc" | "dhow-runtime" => return dhow_oci::main(arguments),
         _ => {}
     }

@@ -1,7 +1,7 @@
-//! The peers of the benchmark: Debian's dockerd and runc, in folders of their own.
+//! The peers of the benchmark: Debian's dockerd in a folder of its own, and runc.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -90,21 +90,30 @@ fn tar_of(hello: &Path) -> Result<Vec<u8>> {
     images::tar_of_file("hello", &fs::read(hello)?)
 }
 
-/// runc as Debian packages it, with a bundle of busybox.
-pub(crate) struct Runc {
+/// runc, where Debian's package is installed.
+pub(crate) fn runc() -> Option<&'static Path> {
+    Some(Path::new("/usr/sbin/runc")).filter(|path| path.exists())
+}
+
+/// A bundle of busybox that any OCI runtime can run.
+pub(crate) struct Bundle {
     folder: tempfile::TempDir,
 }
 
-impl Runc {
-    /// Makes the bundle where runc is installed.
-    pub(crate) fn prepare() -> Result<Option<Self>> {
-        if !runc().exists() {
-            return Ok(None);
+impl Bundle {
+    /// Makes the bundle; its configuration is runc's own where runc is installed, so that both do the
+    /// same work, else dhow's.
+    pub(crate) fn prepare(dhow: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bench-bundle-").tempdir()?;
+        images::unpack_busybox(&folder.path().join("rootfs"))?;
+        let mut spec = match runc() {
+            Some(runc) => command(runc),
+            None => command(dhow),
+        };
+        if runc().is_none() {
+            spec.arg("oci");
         }
-        let folder = tempfile::Builder::new().prefix("bench-runc-").tempdir()?;
-        let root = folder.path().join("rootfs");
-        images::unpack_busybox(&root)?;
-        finish(command(&runc()).arg("spec").current_dir(folder.path()))?.ok()?;
+        finish(spec.arg("spec").current_dir(folder.path()))?.ok()?;
         let path = folder.path().join("config.json");
         let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
         for (key, value) in [("terminal", json!(false)), ("args", json!(["/bin/true"]))] {
@@ -113,19 +122,15 @@ impl Runc {
             }
         }
         fs::write(&path, serde_json::to_vec(&config)?)?;
-        Ok(Some(Self { folder }))
+        Ok(Self { folder })
     }
 
-    /// Runs the bundle and times it.
-    pub(crate) fn run(&self) -> Result<Duration> {
+    /// Runs the bundle by a runtime and times it.
+    pub(crate) fn run(&self, runtime: &Path, words: &[&str]) -> Result<Duration> {
         let begin = Instant::now();
-        let mut runc = command(&runc());
-        runc.arg("--root").arg(self.folder.path().join("state")).args(["run", "bench"]);
-        finish(runc.current_dir(self.folder.path()).stdin(Stdio::null()))?.ok()?;
+        let mut run = command(runtime);
+        run.args(words).arg("--root").arg(self.folder.path().join("state")).args(["run", "bench"]);
+        finish(run.current_dir(self.folder.path()).stdin(Stdio::null()))?.ok()?;
         Ok(begin.elapsed())
     }
-}
-
-fn runc() -> PathBuf {
-    PathBuf::from("/usr/sbin/runc")
 }
