@@ -7,6 +7,7 @@
 //! - A file is about one thing: no more than [`LONGEST_FILE`] lines, tests not counted.
 //! - The binary is static.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -30,11 +31,11 @@ const NEIGHBOURS: &[(&str, &[&str])] = &[
 ];
 
 /// The floors below store/ are synchronous and speak no HTTP.
-const NOT_BELOW_STORE: &[&str] = &["tokio", "hyper", "axum", "clap"];
+const NOT_BELOW_STORE: &[&str] = &["tokio", "hyper", "clap"];
 
 /// Two versions of these would be two of everything.
 const ONE_VERSION: &[&str] =
-    &["axum", "clap", "http", "hyper", "ring", "rustls", "serde", "serde_json", "tar", "tokio"];
+    &["clap", "http", "hyper", "ring", "rustls", "serde", "serde_json", "tar", "tokio"];
 
 /// Lines of a file without its tests.
 const LONGEST_FILE: usize = 600;
@@ -157,6 +158,13 @@ fn dependencies(faults: &mut Vec<String>) -> Result<()> {
             faults.push(format!("{}: not from the workspace's table: {line}", manifest.display()));
         }
     }
+    let used = unused(faults)?;
+    for line in root.lines().filter(|line| line.contains(" = ") && line.contains("# ")) {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        if table.contains(line) && !used.contains(name) {
+            faults.push(format!("Cargo.toml: nobody uses {name}"));
+        }
+    }
     let lock = fs::read_to_string(checkout().join("Cargo.lock"))?;
     for name in ONE_VERSION {
         let versions = lock.matches(&format!("\nname = \"{name}\"\n")).count();
@@ -165,6 +173,27 @@ fn dependencies(faults: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the crates say they use; a crate that says so and does not is told.
+fn unused(faults: &mut Vec<String>) -> Result<BTreeSet<String>> {
+    let mut used = BTreeSet::new();
+    for manifest in manifests(&checkout()) {
+        let Some(folder) = manifest.parent() else { continue };
+        let code: Vec<String> =
+            sources(folder).iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
+        let text = fs::read_to_string(&manifest)?;
+        let wanted = text.lines().filter_map(|line| line.strip_suffix(".workspace = true"));
+        let fields = ["version", "edition", "rust-version", "license", "publish"];
+        for name in wanted.filter(|name| !fields.contains(name)) {
+            let word = name.replace('-', "_");
+            if !code.iter().any(|code| code.contains(&word)) {
+                faults.push(format!("{} does not use {name}", manifest.display()));
+            }
+            used.insert(name.to_owned());
+        }
+    }
+    Ok(used)
 }
 
 /// All Rust files of the checkout.
