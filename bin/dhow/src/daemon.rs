@@ -50,7 +50,7 @@ pub(crate) fn main(flags: &DaemonArguments) -> ExitCode {
         }
         // Two workers serve thousands of containers, which run without us.
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(std::env::var("DHOW_W").ok().and_then(|w| w.parse().ok()).unwrap_or(2))
             .enable_all()
             .build()
             .map_err(|error| Error::caused(Kind::Internal, "cannot start the runtime", error))?;
@@ -83,9 +83,6 @@ async fn run(plan: &Plan) -> Result<()> {
     let snapshots = Snapshots::open(plan.root.join("snapshots"))?;
     let images = Images::open(Arc::clone(&kv), content, snapshots.clone()).await?;
     let (network, notices) = Network::open(plan.network.clone()).await?;
-    for notice in &notices {
-        tracing::warn!("{notice}");
-    }
     let scratch = plan.root.join("build");
     folder(&scratch, 0o700)?;
     let builder = Builder::new(images.clone(), scratch);
@@ -106,7 +103,11 @@ async fn run(plan: &Plan) -> Result<()> {
         }
         tracing::info!("stopping; containers run on");
     };
-    dhow_docker::serve(listener, services, stop).await;
+    // In a task: what is accepted on a worker needs no other thread to be woken.
+    let served = tokio::spawn(dhow_docker::serve(listener, services, stop)).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "serving broke off");
+    }
     engine.shutdown().await;
     let runs_on = engine.running_count() > 0;
     network.close(runs_on).await?;

@@ -48,9 +48,8 @@ impl Bridged {
                 ports: survivor.ports.into_iter().map(port_in).collect(),
             })
         });
-        for notice in self.0.restore(survivors.collect::<Result<_>>()?).await? {
-            tracing::warn!("{notice}");
-        }
+        // The service logs its notices.
+        self.0.restore(survivors.collect::<Result<_>>()?).await?;
         Ok(())
     }
 }

@@ -80,7 +80,8 @@ impl FromStr for Digest {
             return Err(malformed());
         }
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            let [high, low] = [pair.first(), pair.get(1)].map(|digit| digit.copied().and_then(hex_value));
+            let [high, low] =
+                [pair.first(), pair.get(1)].map(|digit| digit.copied().and_then(hex_value));
             *byte = high.ok_or_else(malformed)? << 4 | low.ok_or_else(malformed)?;
         }
         Ok(Self(bytes))
