@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod guest;
 mod packages;
 mod run;
 mod test;
@@ -15,8 +16,9 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   demo [--debug]   build dhow, start it, build and run an image, clean up; --debug skips the release build
-  test [FILTER]    everything CI checks: packages, format, clippy, tidy, all tests, the demo;
+  test [FILTER]    everything CI checks: packages, format, clippy, tidy, all tests, the guest, the demo;
                    with FILTER only the tests whose name contains it
+  guest            dhow on Debian's kernel with cgroup v2, in a QEMU guest
   tidy             the floors, crate docs, unsafe code, dependency table
   bench start      how long a start takes, beside docker and runc where they are installed
   soak             the tests that repeat (random kills, many containers) with their full counts
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["test", filter] => test::filtered(filter),
         ["tidy"] => tidy::run(),
+        ["guest"] => guest::run(run::Profile::Debug),
         ["bench", "start"] => bench::start(),
         ["soak"] => test::soak(),
         ["help" | "--help" | "-h"] | [] => {

@@ -22,6 +22,13 @@ pub(crate) const FOR_TESTS: &[Need] = &[
 /// What the demo needs.
 pub(crate) const FOR_DEMO: &[Need] = &[("busybox", "busybox-static")];
 
+/// What the guest needs.
+pub(crate) const FOR_GUEST: &[Need] = &[
+    ("busybox", "busybox-static"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("strip", "binutils"),
+];
+
 /// Installs what is missing, and says so; without root or apt, names it and stops.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
     let missing: Vec<&str> =

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::run::{Profile, build, cargo, must};
-use crate::{demo, packages, tidy};
+use crate::{demo, guest, packages, tidy};
 
 /// Checks everything.
 pub(crate) fn run() -> Result<()> {
@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
     let binary = build("dhow", Profile::Debug)?;
     tidy::binary(&binary)?;
     must(cargo(&["nextest", "run", "--workspace"]).env("DHOW_BIN", &binary))?;
+    guest::run(Profile::Debug)?;
     demo::run(Profile::Debug)
 }
 
