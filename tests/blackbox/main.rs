@@ -1,5 +1,6 @@
 //! Black-box tests, a file per feature. Each starts a daemon of its own and looks at what a user sees.
 
+mod attack;
 mod bad_input;
 mod build;
 mod daemons;

@@ -64,6 +64,14 @@ impl Identity {
             caps::permitted().map_err(|errno| failed("cannot read capabilities", errno))?;
         let mut groups = Vec::with_capacity(64);
         groups.extend(user.additional_gids().iter().flatten());
+        if groups.iter().chain([&user.uid(), &user.gid()]).any(|id| *id == u32::MAX) {
+            // setresuid(2) takes it as "as it is", which is root.
+            return Err(LaunchError::new(
+                "user",
+                Kind::Invalid,
+                "4294967295 is no user or group id",
+            ));
+        }
         Ok(Self {
             name: user.username().clone().filter(|name| !name.is_empty()),
             uid: user.uid(),

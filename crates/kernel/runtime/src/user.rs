@@ -1,9 +1,10 @@
 //! Users and groups by the container's own /etc/passwd and /etc/group (passwd(5), group(5)). Pure: takes
 //! the files' bytes, as the image has them, and believes nothing about them.
 //!
-//! `name`, `uid`, `name:group`, `uid:gid` mean what they mean to Docker: a name is looked up first, also
-//! when it looks like a number; a number need not be listed; a given group replaces the supplementary
-//! groups of the user.
+//! `name`, `uid`, `name:group`, `uid:gid` mean what they mean to Docker: digits are always a number, also
+//! where a name looks like it (CVE-2016-3697); a number need not be listed; a given group replaces the
+//! supplementary groups of the user. An id out of range is refused wherever it comes from, because the
+//! kernel takes -1 as "as it is", which is root (CVE-2024-40635).
 
 use dhow_error::{Classify, Kind};
 
@@ -77,16 +78,16 @@ fn resolve_user<'a>(
     wanted: &str,
     passwd: &'a [u8],
 ) -> Result<(Identity<'a>, Option<&'a [u8]>), UserError> {
-    let number = number(wanted.as_bytes());
-    let wanted_uid = if wanted.is_empty() { Some(0) } else { number };
-    let listed = users(passwd)
-        .find(|user| !wanted.is_empty() && user.name == wanted.as_bytes())
-        .or_else(|| users(passwd).find(|user| Some(user.uid) == wanted_uid));
+    let number = if wanted.is_empty() { Some(0) } else { number(wanted.as_bytes()) };
+    let listed = users(passwd).find(|user| match number {
+        Some(uid) => user.uid == uid,
+        None => user.name == wanted.as_bytes(),
+    });
     if let Some(user) = listed {
-        let identity = Identity { uid: user.uid, gid: user.gid, home: user.home() };
-        return Ok((identity, Some(user.name)));
+        let (uid, gid) = (in_range(user.uid)?, in_range(user.gid)?);
+        return Ok((Identity { uid, gid, home: user.home() }, Some(user.name)));
     }
-    match wanted_uid {
+    match number {
         Some(uid) => Ok((Identity { uid: in_range(uid)?, gid: 0, home: None }, None)),
         None => Err(unlisted(wanted, UserError::NoUser(wanted.to_owned()))),
     }
@@ -94,13 +95,12 @@ fn resolve_user<'a>(
 
 fn resolve_group(wanted: &str, group: &[u8]) -> Result<u32, UserError> {
     let number = number(wanted.as_bytes());
-    let listed = all_groups(group)
-        .find(|group| group.name == wanted.as_bytes())
-        .or_else(|| all_groups(group).find(|group| Some(group.gid) == number));
-    match (listed, number) {
-        (Some(group), _) => Ok(group.gid),
-        (None, Some(gid)) => in_range(gid),
-        (None, None) => Err(unlisted(wanted, UserError::NoGroup(wanted.to_owned()))),
+    if let Some(gid) = number {
+        return in_range(gid);
+    }
+    match all_groups(group).find(|group| group.name == wanted.as_bytes()) {
+        Some(group) => in_range(group.gid),
+        None => Err(unlisted(wanted, UserError::NoGroup(wanted.to_owned()))),
     }
 }
 
@@ -190,8 +190,9 @@ mod tests {
         assert_eq!(found("web"), Ok((33, 34, home("/var/www"), vec![26, 7])));
         assert_eq!(found("33"), Ok((33, 34, home("/var/www"), vec![26, 7])));
         assert_eq!(found("12345"), Ok((12345, 0, None, vec![])));
-        // A name that looks like a number is a name first.
-        assert_eq!(found("1000"), Ok((5, 5, home("/five"), vec![])));
+        // A name that looks like a number is not found by it.
+        assert_eq!(found("1000"), Ok((1000, 0, None, vec![])));
+        assert_eq!(found("5"), Ok((5, 5, home("/five"), vec![])));
         assert_eq!(found("bare"), Ok((44, 44, None, vec![])));
     }
 
@@ -209,6 +210,12 @@ mod tests {
         assert_eq!(found("4000000000"), Err(UserError::Range));
         assert_eq!(found("99999999999999"), Err(UserError::Range));
         assert_eq!(found("0:4000000000"), Err(UserError::Range));
+        for listed in ["x:x:4294967295:5::/:", "x:x:5:4294967295::/:"] {
+            let found = resolve("x", listed.as_bytes(), b"x:x:4294967295:", &mut Vec::new());
+            assert_eq!(found, Err(UserError::Range));
+        }
+        let found = resolve("5:x", b"", b"x:x:4294967295:", &mut Vec::new());
+        assert_eq!(found, Err(UserError::Range));
     }
 
     #[test]
