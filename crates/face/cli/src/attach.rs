@@ -48,7 +48,7 @@ pub(crate) fn signals_are_passed_on() -> bool {
 
 /// Joins our streams with the daemon's until it closes its side, or the person detaches.
 pub(crate) async fn join(stream: Hijacked, joined: Joined) -> Result<Ended, Failure> {
-    let _raw = if joined.tty && joined.stdin { terminal::Raw::enter() } else { None };
+    let _raw = if joined.tty && joined.stdin { terminal::raw() } else { None };
     let (mut reader, writer) = tokio::io::split(stream);
     let (detach, detached) = oneshot::channel();
     if joined.stdin {
@@ -150,7 +150,7 @@ pub(crate) async fn copy_frames(reader: &mut (impl AsyncReadExt + Unpin)) -> Res
 /// Writes and flushes; a reader that has gone away ends us silently, as it would end `cat`.
 pub(crate) fn write(target: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
     match target.write_all(bytes).and_then(|()| target.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(141),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::silent(141)),
         other => Ok(other?),
     }
 }

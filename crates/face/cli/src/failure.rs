@@ -21,6 +21,12 @@ impl Failure {
         Self { message: message.into(), hint: None, status: 0, exit_code: 1 }
     }
 
+    /// The end of the work, with this exit code, of which nobody needs to be told: the reader of our
+    /// output has gone away.
+    pub(crate) fn silent(exit_code: u8) -> Self {
+        Self { exit_code, ..Self::new("") }
+    }
+
     /// The same with a hint.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -40,6 +46,9 @@ impl Failure {
 
     /// Prints the line and the hint to standard error.
     pub(crate) fn print(&self) {
+        if self.message.is_empty() {
+            return;
+        }
         let mut stderr = std::io::stderr().lock();
         // Nothing can be done if standard error is closed.
         let _ = writeln!(stderr, "dhow: {}", self.message);

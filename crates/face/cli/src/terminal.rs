@@ -2,34 +2,18 @@
 
 use std::io::{IsTerminal, stderr, stdin, stdout};
 
-use dhow_sys::rustix::termios::{self, OptionalActions, Termios};
+use dhow_sys::tty::{self, RawMode};
 
-/// Keeps the terminal in raw mode; puts it back as it was when dropped.
-#[derive(Debug)]
-pub(crate) struct Raw(Termios);
-
-impl Raw {
-    /// Puts the terminal of standard input into raw mode; `None` if there is none.
-    pub(crate) fn enter() -> Option<Self> {
-        let before = termios::tcgetattr(stdin()).ok()?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        termios::tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
-        Some(Self(before))
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // The terminal may be gone; then nobody is left to mind.
-        let _ = termios::tcsetattr(stdin(), OptionalActions::Drain, &self.0);
-    }
+/// Puts the terminal of standard input into raw mode until the guard is dropped; `None` if there is no
+/// terminal.
+pub(crate) fn raw() -> Option<RawMode> {
+    RawMode::enter(stdin()).ok()
 }
 
 /// Rows and columns of the terminal that output goes to.
 pub(crate) fn size() -> Option<(u16, u16)> {
-    let size = termios::tcgetwinsize(stdout()).ok()?;
-    (size.ws_row > 0).then_some((size.ws_row, size.ws_col))
+    let size = tty::window_size(stdout()).ok()?;
+    (size.rows > 0).then_some((size.rows, size.cols))
 }
 
 /// Whether somebody types.
