@@ -120,6 +120,25 @@ fn cve_2016_9962_a_joining_process_is_out_of_reach() -> Result<()> {
     daemon.leave_nothing()
 }
 
+/// The same by a container that may trace any process that it sees: `--cap-add SYS_PTRACE`.
+#[test]
+#[ignore = "a joining process is seen before it is confined"]
+fn cve_2016_9962_a_joining_process_is_out_of_a_tracers_reach() -> Result<()> {
+    let daemon = Daemon::start()?;
+    images::busybox(&daemon)?;
+    fs::write(daemon.folder().join("secret"), "the host's\n")?;
+    let hunter = hunter(daemon.folder());
+    let run = ["run", "-d", "--name", "it", "--cap-add", "SYS_PTRACE", "busybox"];
+    daemon.ok(&[&run[..], &["sh", "-c", &hunter]].concat())?;
+    for _ in 0..100 {
+        daemon.ok(&["exec", "it", "true"])?;
+    }
+    daemon.ok(&["exec", "it", "touch", "/stop"])?;
+    daemon.ok(&["wait", "it"])?;
+    assert_eq!(daemon.ok(&["logs", "it"])?, "");
+    daemon.leave_nothing()
+}
+
 #[test]
 fn cve_2016_3697_a_number_is_no_name() -> Result<()> {
     let daemon = Daemon::start()?;
