@@ -14,6 +14,7 @@
 //! is changed but net.ipv4.ip_forward, and that is said; several daemons, each with a bridge of its own,
 //! live side by side.
 
+mod claim;
 mod error;
 mod holder;
 mod ipam;

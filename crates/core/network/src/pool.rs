@@ -26,10 +26,11 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::error::Error;
 use crate::types::Mode;
 
-/// How long starts have to pause before the filler works, unless a shelf is nearly empty.
-const PAUSE: Duration = Duration::from_millis(3);
+/// How long starts have to pause before the filler works, unless a shelf is nearly empty. Longer than the
+/// rest of a start and a short run, which would have to share the CPUs and the kernel's link lock with it.
+const PAUSE: Duration = Duration::from_millis(25);
 /// How long the filler lets starts keep it waiting.
-const PATIENCE: Duration = Duration::from_millis(60);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How long nothing must happen before a shelf shrinks by half.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long the filler waits after a failure.

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use dhow_error::Result;
@@ -23,12 +23,13 @@ use dhow_sys::netlink::{Family, LinkEvents, Socket};
 use dhow_sys::rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
+use crate::claim::Claim;
 use crate::error::Error;
 use crate::holder::Holder;
 use crate::ipam::{Addresses, Unavailable};
 use crate::pool::Pool;
 use crate::ports::{self, Ephemeral, Reservation};
-use crate::setup::{Claim, Setup, set_up};
+use crate::setup::{Setup, set_up};
 use crate::types::{
     AttachRequest, Attachment, Config, Endpoint, Info, Mode, Notice, PublishedPort, Survivor,
 };
@@ -109,6 +110,9 @@ impl Network {
     /// Takes a container's ports and address back. An unknown id is fine. The namespace itself goes when
     /// its last process and descriptor go.
     pub async fn detach(&self, id: &ContainerId) -> Result<()> {
+        if self.service.detach_unpublished(id)? {
+            return Ok(());
+        }
         let (service, id) = (Arc::clone(&self.service), id.clone());
         blocking(move || service.detach(&id)).await
     }
@@ -224,6 +228,29 @@ impl Service {
             }
             result => Ok(result?),
         }
+    }
+
+    /// Detaches a container that has no ports in the table, which asks nothing of the kernel; says whether
+    /// that is all there is to do. While another operation holds the state, it is not.
+    fn detach_unpublished(&self, id: &ContainerId) -> Result<bool, Error> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        if state.claim.is_none() {
+            return Err(Error::Closed);
+        }
+        let Some(attached) = state.attached.get(id) else { return Ok(true) };
+        if !attached.ports.is_empty() {
+            return Ok(false);
+        }
+        if let Some(attached) = state.attached.remove(id)
+            && let Some(address) = attached.address
+        {
+            state.addresses.release(address);
+        }
+        Ok(true)
     }
 
     fn detach(&self, id: &ContainerId) -> Result<(), Error> {

@@ -9,13 +9,12 @@
 //! ```
 
 use std::net::IpAddr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use dhow_netns::{Bridge, Cidr, Table, enable_forwarding, taken_networks};
 use dhow_sys::netlink::nft::query::forward_drops;
 use dhow_sys::netlink::{Family, Socket};
 
+use crate::claim::Claim;
 use crate::error::Error;
 use crate::range::{bridge_address, choose};
 use crate::resolvers::Resolvers;
@@ -36,18 +35,10 @@ pub(crate) struct Setup {
     pub(crate) claim: Claim,
 }
 
-/// The right to a bridge's name, as long as it lives and the daemon with it.
-///
-/// It is a socket bound to a name of the abstract namespace, which the kernel keeps per network
-/// namespace, exactly like bridges, and gives back however the daemon ends. Nothing ever reads from it.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    _socket: UnixDatagram,
-}
-
 /// Sets everything up. Blocks for some milliseconds.
 pub(crate) fn set_up(config: &Config) -> Result<Setup, Error> {
     Bridge::check_name(&config.bridge)?;
+    // Before anything is looked at: a bridge in use is not ours to change.
     let claim = Claim::take(&config.bridge)?;
     let mut route = Socket::open(Family::Route).map_err(dhow_netns::Error::from)?;
     let mut netfilter = Socket::open(Family::Netfilter).map_err(dhow_netns::Error::from)?;
@@ -61,6 +52,9 @@ pub(crate) fn set_up(config: &Config) -> Result<Setup, Error> {
         Some(found) => found,
         None => make(&mut route, config, wanted)?,
     };
+    // A bridge that was made, or made anew, is claimed now; whoever was faster has it.
+    let claim = if is_new { Claim::take(&config.bridge)? } else { claim };
+    let claim = claim.ok_or_else(|| Error::NoBridgeAddress { bridge: config.bridge.clone() })?;
     let table = Table::new(bridge.name(), address)?;
     let mut notices = Vec::new();
     let prepared = prepare(&bridge, &table, &mut netfilter, is_new, &mut notices);
@@ -161,19 +155,4 @@ fn skip(attempt: usize) -> usize {
 
 fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
-}
-
-impl Claim {
-    fn take(bridge: &str) -> Result<Self, Error> {
-        let failed = |source| Error::Claim { bridge: bridge.to_owned(), source };
-        let name = format!("dhow-bridge-{bridge}");
-        let address = SocketAddr::from_abstract_name(name).map_err(failed)?;
-        match UnixDatagram::bind_addr(&address) {
-            Ok(socket) => Ok(Self { _socket: socket }),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                Err(Error::BridgeInUse { bridge: bridge.to_owned() })
-            }
-            Err(source) => Err(failed(source)),
-        }
-    }
 }
