@@ -70,6 +70,8 @@ fn flags_shape_the_process() -> Result<()> {
     assert_eq!(numeric, "7\n8");
     let groups = daemon.ok(&["run", "--rm", "-u", "plain", "busybox", "id", "-G"])?;
     assert_eq!(groups, "1000 2000");
+    let added = ["run", "--rm", "--group-add", "2000", "busybox", "id", "-G"];
+    assert_eq!(daemon.ok(&added)?, "0 2000", "root keeps its own group");
     let entry = daemon.ok(&["run", "--rm", "--entrypoint", "echo", "busybox", "-n", "x"])?;
     assert_eq!(entry, "x");
     let made = daemon.ok(&["run", "--rm", "-w", "/made/here", "busybox", "pwd"])?;

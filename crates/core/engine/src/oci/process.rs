@@ -75,11 +75,10 @@ fn container_environment(spec: &ContainerSpec, hostname: &str) -> Vec<String> {
 
 /// The name is resolved inside the container's root, by the runtime; a number needs no file there.
 fn user(name: &str, groups: &[u32]) -> Result<dhow_spec::oci_runtime::User> {
-    let mut builder = UserBuilder::default().uid(0_u32).gid(0_u32).additional_gids(groups);
-    if !name.is_empty() {
-        builder = builder.username(name);
-    }
-    builder.build().map_err(broken)
+    // Nobody named is root, with the groups that the image lists for root (CVE-2022-36109).
+    let name = if name.is_empty() { "0" } else { name };
+    let builder = UserBuilder::default().uid(0_u32).gid(0_u32).additional_gids(groups);
+    builder.username(name).build().map_err(broken)
 }
 
 /// As `execve(2)` would leave them: only root has them effective, the bounding set limits everyone, and
