@@ -415,35 +415,6 @@ fn many_at_once_get_an_address_each() {
     });
 }
 
-/// `cargo nextest run -p dhow-network --run-ignored only --no-capture figures`
-#[test]
-#[ignore = "prints what an attachment costs"]
-fn figures() {
-    on_a_host(|| async {
-        let network = open(Config::new(BRIDGE)).await;
-        for (name, mode, ports) in [
-            ("none", Mode::None, vec![]),
-            ("bridge", Mode::Bridge, vec![]),
-            ("bridge, one port", Mode::Bridge, vec![tcp(None)]),
-        ] {
-            let mut times = Vec::new();
-            for _ in 0..50 {
-                // As if people started them: the pool has time to refill.
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                let asked = request(mode, ports.clone());
-                let started = Instant::now();
-                let attachment = network.attach(asked.clone()).await.unwrap();
-                times.push(started.elapsed());
-                network.detach(&asked.id).await.unwrap();
-                drop(attachment);
-            }
-            times.sort();
-            println!("{name}: min {:?}, median {:?}, max {:?}", times[0], times[25], times[49]);
-        }
-        network.close(false).await.unwrap();
-    });
-}
-
 /// A packet sent before the kernel has worked off the news of a carrier is lost, and TCP tries again
 /// after a second. One late answer in twenty may be the machine's; with the fault it is every other.
 #[test]

@@ -388,39 +388,3 @@ fn other_bridges_and_other_interfaces_are_told_apart() {
         assert!(!taken.iter().any(|it| it.overlaps(&host.address)));
     });
 }
-
-/// `cargo nextest run -p dhow-netns --run-ignored only --no-capture figures`
-#[test]
-#[ignore = "prints what each step costs"]
-fn figures() {
-    fn median(name: &str, mut times: Vec<Duration>) {
-        times.sort();
-        let micros = |time: &Duration| time.as_secs_f64() * 1e6;
-        let (min, median) = (micros(&times[0]), micros(&times[times.len() / 2]));
-        println!("{name}: min {min:.0} us, median {median:.0} us");
-    }
-    fn timed<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) -> T {
-        let started = Instant::now();
-        let result = work();
-        times.push(started.elapsed());
-        result
-    }
-    on_a_host(|host| {
-        let mut times: [Vec<Duration>; 6] = Default::default();
-        let mut kept = Vec::new();
-        for last in 2..102 {
-            let mut netns = timed(&mut times[0], || Namespace::create().unwrap());
-            timed(&mut times[1], || netns.plug(&mut host.route, &host.bridge).unwrap());
-            let interface = host.interface(last);
-            timed(&mut times[2], || netns.configure(&interface).unwrap());
-            let publication = timed(&mut times[3], || host.publish(None, u16::from(last), last));
-            let table = &host.table;
-            timed(&mut times[4], || table.unpublish(&mut host.netfilter, &[publication]).unwrap());
-            let fd = netns.into_fd();
-            kept.push(fd);
-        }
-        timed(&mut times[5], || drop(kept));
-        let names = ["create", "plug", "configure", "publish", "unpublish", "drop of 100"];
-        names.into_iter().zip(times).for_each(|(name, times)| median(name, times));
-    });
-}
