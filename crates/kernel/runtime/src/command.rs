@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use dhow_error::Kind;
-use dhow_sys::process::{Reason, Strings, execve, execveat};
+use dhow_sys::process::{Reason, SignalMask, Strings, execve, execveat};
 use dhow_sys::rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
 use dhow_sys::rustix::io::Errno;
 
@@ -69,7 +69,12 @@ impl Command {
             Err(error) => return error,
         };
         let errno = match &self.reaper {
-            Some(reaper) => execveat(reaper.as_fd(), &self.arguments, &self.environment),
+            Some(reaper) => {
+                // What comes before the reaper waits for signals is kept for it: to pid 1 the kernel
+                // delivers none that would have its default action, unless it is blocked.
+                SignalMask::block_all();
+                execveat(reaper.as_fd(), &self.arguments, &self.environment)
+            }
             None => execve(path, &self.arguments, &self.environment),
         };
         refused(&path.to_string_lossy(), errno)
