@@ -361,7 +361,10 @@ impl Engine {
         shared.closed.store(true, Ordering::Release);
         shared.busy.idle().await;
         for container in shared.registry.all() {
-            let shim = container.live().shim.clone().filter(|_| !container.status().is_live());
+            let shim = {
+                let live = container.live();
+                live.shim.clone().filter(|_| !live.state.status.is_live())
+            };
             if let Some(shim) = shim {
                 let cgroup = shared.cgroups.open(&container.folders.cgroup);
                 shim.cleaned_up(&cgroup, SHIM_PATIENCE).await;
