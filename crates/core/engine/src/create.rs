@@ -1,16 +1,18 @@
 //! Making a container.
 //!
 //! ```text
-//!   hold the image ─► merge ─► validate ─► take the name ─► folders ─► one durable transaction
-//!        (stays)                          (in memory)      (not durable)    from here on it exists
+//!   hold the image ─► merge ─► validate ─► take the name ─► volumes ─┬─► one durable transaction ─┬─► ok
+//!        (stays)                          (in memory)     (filled)   └─► folders (not durable) ───┘
 //! ```
 //!
-//! Folders come before the transaction: a container in the store always has them, and folders without a
-//! container are leftovers that the next start of the daemon removes. A failure gives back the name and
-//! takes the folders away.
+//! Transaction and folders are made at once and both must be there before the create is acknowledged.
+//! Folders without a container are leftovers that the next start of the daemon removes; a container without
+//! folders gets them then. Volumes come before, since only the image could fill them again. A failure gives
+//! back the name and takes the folders away.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ use crate::container::{Container, Folders};
 use crate::engine::Shared;
 use crate::options::Created;
 use crate::record::{self, Record};
-use crate::spec::{ContainerSpec, MountKind, NamespaceMode, NetworkMode};
+use crate::spec::{ContainerSpec, Mount, MountKind, NamespaceMode, NetworkMode};
 use crate::state::{State, Status};
 use crate::{names, resolve, validate, volumes};
 
@@ -82,6 +84,21 @@ impl Shared {
         }
     }
 
+    /// Makes a container's folders; those that are there stay as they are.
+    pub(crate) fn make_folders(&self, id: &ContainerId, folders: &Folders) -> Result<()> {
+        match DirBuilder::new().mode(0o700).create(&folders.root) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(cannot_make(id, error));
+            }
+            _ => {}
+        }
+        match self.snapshots.writable(id) {
+            Ok(_) => {}
+            Err(_) => drop(self.snapshots.create_writable(id)?),
+        }
+        Ok(())
+    }
+
     async fn make(
         &self,
         id: &ContainerId,
@@ -90,15 +107,23 @@ impl Shared {
         image: &Image,
     ) -> Result<Arc<Container>> {
         let folders = self.folders(id);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&folders.root)
-            .map_err(|error| cannot_make(id, error))?;
-        self.snapshots.create_writable(id)?;
         let lower = self.snapshots.lower_dirs(&image.chain())?;
-        volumes::make(&mut spec, &folders.root, &lower)?;
+        let is_volume =
+            |mount: &Mount| matches!(mount.kind, MountKind::Volume { anonymous: true, .. });
+        if spec.mounts.iter().any(is_volume) {
+            // Filling them may take long: the store must not know of half of them.
+            self.make_folders(id, &folders)?;
+            volumes::make(&mut spec, &folders.root, &lower)?;
+        }
         let record = Record::new(id.clone(), name, now_ns(), image.id, image.chain(), spec);
-        record::create(self.kv.as_ref(), &record).await?;
+        // The store waits for the disk; meanwhile there is time for the folders.
+        let write = record::create(self.kv.as_ref(), &record);
+        let (written, made) = tokio::join!(write, async { self.make_folders(id, &folders) });
+        written?;
+        if let Err(error) = made {
+            record::remove(self.kv.as_ref(), id, &record.name).await?;
+            return Err(error);
+        }
         let container = Arc::new(Container::new(record, State::default(), folders));
         self.registry.insert(Arc::clone(&container));
         Ok(container)

@@ -17,10 +17,10 @@
 //!
 //! | operation | order | killed in between |
 //! | --- | --- | --- |
-//! | create | folders, then one transaction | folders without a container are swept |
+//! | create | volumes, then folders and one transaction at once, then the answer | folders without a container are swept, a container without folders gets them |
 //! | start | network, `network.json`, then launch and durable write at once, then the answer | the shim is found by its folder and runs on as a started container; a launch that does not show within moments is cleared |
 //! | exit | `exit.json` (by the shim), durable write, folder removed, waiters hear | the next daemon settles it from `exit.json`; doing so twice gives the same |
-//! | exit with auto-remove | network back, waiters hear, removal | the next daemon removes it |
+//! | exit with auto-remove | network back, waiters hear, then folders and one transaction at once | the next daemon removes it |
 //! | remove | one transaction, then folders | folders, shims and cgroups without a container are swept |
 //! | rename | one transaction | old or new name |
 //! | pause | mark in the folder, freeze | the mark makes it paused; unpausing what is not frozen is harmless |

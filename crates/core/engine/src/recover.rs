@@ -62,6 +62,11 @@ impl Shared {
         for (record, state) in record::load(self.kv.as_ref()).await? {
             let folders = self.folders(&record.id);
             self.registry.reserve(&record.name, &record.id)?;
+            // Killed while it was created, or while it removed itself.
+            if let Err(error) = self.make_folders(&record.id, &folders) {
+                let error = error.chain();
+                tracing::warn!(container = %record.id, error, "cannot make missing folders");
+            }
             let container = Arc::new(Container::new(record, state, folders));
             self.registry.insert(Arc::clone(&container));
             let next = self.take_over(&container).await?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dhow_engine::spec::{ConsoleSize, LogConfig, RestartPolicy, Ulimit};
+use dhow_engine::spec::{ConsoleSize, LogConfig, Mount, RestartPolicy, Ulimit};
 use dhow_engine::{
     AttachStream, ContainerSpec, Engine, ExecSpec, ListOptions, LogOptions, RemoveOptions, Status,
     StopOptions, Streams, WaitCondition,
@@ -15,7 +15,7 @@ use crate::Test;
 use crate::machine::{Machine, script};
 
 /// Every test.
-pub(crate) const ALL: [Test; 13] = [
+pub(crate) const ALL: [Test; 14] = [
     ("output_and_exit_code_arrive", output_and_exit_code_arrive),
     ("a_missing_command_is_127", a_missing_command_is_127),
     ("execs_run_beside", execs_run_beside),
@@ -23,6 +23,7 @@ pub(crate) const ALL: [Test; 13] = [
     ("containers_outlive_the_daemon", containers_outlive_the_daemon),
     ("what_ended_meanwhile_is_settled", what_ended_meanwhile_is_settled),
     ("leftovers_are_swept", leftovers_are_swept),
+    ("missing_folders_are_made", missing_folders_are_made),
     ("logs_follow_through_rotation", logs_follow_through_rotation),
     ("removes_itself", removes_itself),
     ("a_terminal_has_a_size", a_terminal_has_a_size),
@@ -309,6 +310,31 @@ fn leftovers_are_swept() {
     for folder in ["root/containers", "run/containers", "root/snapshots/writable"] {
         assert!(!machine.root().join(folder).join(&stray).exists(), "{folder}");
     }
+}
+
+/// As after a daemon that was killed when the store knew of the container and the disk did not.
+fn missing_folders_are_made() {
+    let machine = Machine::new();
+    let daemon = machine.daemon();
+    let spec = ContainerSpec {
+        mounts: vec![Mount::from_tmpfs("/data", "").unwrap()],
+        ..script("echo begins > /tmp/file; exit 4")
+    };
+    let create = async { daemon.engine.create(None, spec).await.unwrap().id };
+    let id = daemon.runtime.block_on(create);
+    daemon.kill();
+    for folder in ["root/containers", "root/snapshots/writable"] {
+        std::fs::remove_dir_all(machine.root().join(folder).join(&id)).unwrap();
+    }
+
+    let daemon = machine.daemon();
+    daemon.runtime.block_on(async {
+        let engine = &daemon.engine;
+        let exit = engine.wait(&id, WaitCondition::NextExit).await.unwrap();
+        engine.start(&id).await.unwrap();
+        assert_eq!(exit.await.code, 4);
+        engine.remove(&id, FORCE).await.unwrap();
+    });
 }
 
 fn logs_follow_through_rotation() {
