@@ -50,7 +50,7 @@ pub(crate) fn main(flags: &DaemonArguments) -> ExitCode {
         }
         // Two workers serve thousands of containers, which run without us.
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(std::env::var("DHOW_W").ok().and_then(|w| w.parse().ok()).unwrap_or(2))
+            .worker_threads(2)
             .enable_all()
             .build()
             .map_err(|error| Error::caused(Kind::Internal, "cannot start the runtime", error))?;
@@ -96,7 +96,7 @@ async fn run(plan: &Plan) -> Result<()> {
     let listener = socket::listen(&plan.socket).await?;
     // Whoever started us waits for this line.
     println!("dhow listens on unix://{}", plan.socket.display());
-    let stop = async {
+    let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use crate::answer::{self, Answer};
 use crate::detach::Detach;
 use crate::request::Request;
-use crate::{Services, errors, hijack, to_the_end, translate};
+use crate::{Services, errors, hijack, translate};
 
 /// `POST /containers/{id}/exec`.
 pub(crate) async fn create(
@@ -65,8 +65,7 @@ pub(crate) async fn start(
     let connection = hijack::Connection::without_body(&mut request);
     let asked: ExecStart = request.json().await?;
     let size = asked.console_size.and_then(translate::console_size);
-    let (engine, exec) = (services.engine.clone(), id.to_owned());
-    let started = to_the_end(async move { engine.exec_start(&exec, !asked.detach, size).await });
+    let started = services.engine.exec_start(id, !asked.detach, size);
     if asked.detach {
         started.await?;
         return Ok(answer::done());

@@ -59,7 +59,7 @@ pub struct Services {
     pub about: About,
 }
 
-/// Does something to its end, whether or not the client waits for it.
+/// Does something to its end, whether or not the client waits for it. The engine does so by itself.
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {

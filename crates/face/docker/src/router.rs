@@ -93,7 +93,14 @@ async fn image(services: &Arc<Services>, request: Request, path: &[&str]) -> Res
 
 /// What Docker has at a path that is not served, as far as it is known.
 fn unknown(path: &[&str]) -> Error {
+    // `docker inspect NAME` asks for one object of each kind in turn, and goes on after a 404 only.
     let what = match path {
+        ["volumes", name] if !["create", "prune"].contains(name) => {
+            return Error::not_found(format!("get {name}: no such volume"));
+        }
+        ["plugins", name, "json"] => {
+            return Error::not_found(format!("plugin {name:?} not found"));
+        }
         ["volumes", ..] => "managing volumes",
         ["networks", ..] => "managing networks",
         ["commit"] => "making an image of a container",

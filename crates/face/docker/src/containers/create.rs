@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use crate::answer::{self, Answer};
 use crate::request::Request;
 use crate::version::ApiVersion;
-use crate::{Services, to_the_end, translate};
+use crate::{Services, translate};
 
 /// Makes a container; the query has its name.
 pub(crate) async fn create(services: &Services, request: Request) -> Result<Answer> {
@@ -26,8 +26,7 @@ pub(crate) async fn create(services: &Services, request: Request) -> Result<Answ
         let image = services.images.get(&spec.image).await?;
         translate::check_platform(&platform, &image)?;
     }
-    let engine = services.engine.clone();
-    let created = to_the_end(async move { engine.create(name.as_deref(), spec).await }).await?;
+    let created = services.engine.create(name.as_deref(), spec).await?;
     warnings.extend(created.warnings);
     Ok(answer::json(StatusCode::CREATED, &ContainerCreated { id: created.id, warnings }))
 }

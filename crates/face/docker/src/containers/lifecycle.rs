@@ -7,11 +7,11 @@ use dhow_docker_wire::dhow::{StartTrace, TraceStep};
 use dhow_engine::{RemoveOptions, StopOptions, WaitCondition};
 use dhow_error::{Error, Result};
 
+use crate::Services;
 use crate::answer::{self, Answer};
 use crate::query::quoted;
 use crate::request::Request;
 use crate::version::ApiVersion;
-use crate::{Services, to_the_end};
 
 /// Exit codes of containers that could not be started.
 const START_FAILED: RangeInclusive<i32> = 125..=127;
@@ -21,24 +21,21 @@ pub(crate) async fn start(services: &Services, request: Request, name: &str) -> 
     if request.query.get("checkpoint").is_some() {
         return Err(Error::invalid("starting from a checkpoint is not offered"));
     }
-    let (engine, name) = (services.engine.clone(), name.to_owned());
-    to_the_end(async move { engine.start(&name).await }).await?;
+    services.engine.start(name).await?;
     Ok(answer::done())
 }
 
 /// `POST /containers/{id}/stop`.
 pub(crate) async fn stop(services: &Services, request: Request, name: &str) -> Result<Answer> {
     let options = stop_options(&request)?;
-    let (engine, name) = (services.engine.clone(), name.to_owned());
-    to_the_end(async move { engine.stop(&name, options).await }).await?;
+    services.engine.stop(name, options).await?;
     Ok(answer::done())
 }
 
 /// `POST /containers/{id}/restart`.
 pub(crate) async fn restart(services: &Services, request: Request, name: &str) -> Result<Answer> {
     let options = stop_options(&request)?;
-    let (engine, name) = (services.engine.clone(), name.to_owned());
-    to_the_end(async move { engine.restart(&name, options).await }).await?;
+    services.engine.restart(name, options).await?;
     Ok(answer::done())
 }
 
@@ -50,15 +47,13 @@ pub(crate) async fn kill(services: &Services, request: Request, name: &str) -> R
 
 /// `POST /containers/{id}/pause`.
 pub(crate) async fn pause(services: &Services, name: &str) -> Result<Answer> {
-    let (engine, name) = (services.engine.clone(), name.to_owned());
-    to_the_end(async move { engine.pause(&name).await }).await?;
+    services.engine.pause(name).await?;
     Ok(answer::done())
 }
 
 /// `POST /containers/{id}/unpause`.
 pub(crate) async fn unpause(services: &Services, name: &str) -> Result<Answer> {
-    let (engine, name) = (services.engine.clone(), name.to_owned());
-    to_the_end(async move { engine.unpause(&name).await }).await?;
+    services.engine.unpause(name).await?;
     Ok(answer::done())
 }
 
@@ -68,8 +63,7 @@ pub(crate) async fn rename(services: &Services, request: Request, name: &str) ->
     if new.is_empty() {
         return Err(Error::invalid("neither old nor new names may be empty"));
     }
-    let (engine, name, new) = (services.engine.clone(), name.to_owned(), new.to_owned());
-    to_the_end(async move { engine.rename(&name, &new).await }).await?;
+    services.engine.rename(name, new).await?;
     Ok(answer::done())
 }
 
@@ -80,8 +74,7 @@ pub(crate) async fn remove(services: &Services, request: Request, name: &str) ->
     }
     let force = request.query.flag("force", false);
     let options = RemoveOptions { force, volumes: request.query.flag("v", false) };
-    let (engine, name) = (services.engine.clone(), name.to_owned());
-    to_the_end(async move { engine.remove(&name, options).await }).await?;
+    services.engine.remove(name, options).await?;
     Ok(answer::done())
 }
 
