@@ -19,8 +19,9 @@ pub(crate) struct Arguments {
     pub(crate) verb: Verb,
 }
 
-/// What can be done.
+/// What can be done. The flags of a verb are only put together when it is meant.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Verb {
     /// Create a container from an image and run it
     Run(Box<RunArguments>),

@@ -3,7 +3,7 @@
 mod keys;
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use dhow_docker_wire::frame::{HEADER_BYTES, Header, Stream};
@@ -151,7 +151,8 @@ pub(crate) async fn copy_frames(reader: &mut (impl AsyncReadExt + Unpin)) -> Res
 pub(crate) fn write(target: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
     match target.write_all(bytes).and_then(|()| target.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::silent(141)),
-        other => Ok(other?),
+        Err(error) => Err(Failure::new(format!("cannot write what there is to print: {error}"))),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -196,8 +197,18 @@ pub(crate) fn pass_signals_on(client: &Client, id: &str) -> Result<Task, Failure
     })))
 }
 
+/// After so many requests to end that the container did not follow, we end alone, as docker does.
+const PATIENCE: usize = 3;
+
 async fn pass_on(mut listener: Signal, name: &'static str, client: Client, id: String) {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
     while listener.recv().await.is_some() {
+        if matches!(name, "INT" | "TERM") && ASKED.fetch_add(1, Ordering::Relaxed) + 1 == PATIENCE {
+            Failure::new(format!("asked to end {PATIENCE} times; the container runs on"))
+                .with_hint(format!("end it with dhow kill {}", id.get(..12).unwrap_or(&id)))
+                .print();
+            std::process::exit(1);
+        }
         // A container that has ended needs no signal.
         let _ = client.command(&format!("/containers/{id}/kill?signal={name}")).await;
     }

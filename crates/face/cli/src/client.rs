@@ -3,6 +3,9 @@
 mod background;
 mod body;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use dhow_docker_wire::{API_VERSION, ErrorResponse};
 use http_body_util::BodyExt;
@@ -27,11 +30,20 @@ const LARGEST_ANSWER: usize = 64 << 20;
 /// A connection that has stopped speaking HTTP.
 pub(crate) type Hijacked = TokioIo<hyper::upgrade::Upgraded>;
 
-/// A client of one daemon. It opens a connection for each request.
+/// For so long a connection is kept for another request. The daemon keeps it longer, so that none is lost
+/// on a connection that it closes just then.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// What sends requests on a connection.
+type Sender = http1::SendRequest<body::Inner>;
+
+/// A client of one daemon. Clones share a connection that has served a request and may serve another;
+/// requests at the same time have connections of their own.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     socket: String,
     may_start_daemon: bool,
+    kept: Arc<Mutex<Option<(Sender, Instant)>>>,
 }
 
 impl Client {
@@ -39,13 +51,17 @@ impl Client {
     pub(crate) fn new(host: Option<String>) -> Result<Self, Failure> {
         let named = host.or_else(|| std::env::var("DHOW_HOST").ok().filter(|it| !it.is_empty()));
         let Some(host) = named else {
-            return Ok(Self { socket: DEFAULT_SOCKET.to_owned(), may_start_daemon: true });
+            return Ok(Self::of(DEFAULT_SOCKET, true));
         };
         let Some(socket) = host.strip_prefix("unix://").filter(|path| path.starts_with('/')) else {
             return Err(Failure::new(format!("cannot use the daemon address {host:?}"))
                 .with_hint("give it as unix:///path/to/dhow.sock"));
         };
-        Ok(Self { socket: socket.to_owned(), may_start_daemon: false })
+        Ok(Self::of(socket, false))
+    }
+
+    fn of(socket: &str, may_start_daemon: bool) -> Self {
+        Self { socket: socket.to_owned(), may_start_daemon, kept: Arc::default() }
     }
 
     /// The daemon's address as `--host` takes it.
@@ -70,45 +86,12 @@ impl Client {
         path: &str,
         body: Body,
     ) -> Result<Response<Incoming>, Failure> {
-        let request = Request::builder().method(method).uri(format!("/v{API_VERSION}{path}"));
-        let request = request.header("Host", "dhow").header("User-Agent", "dhow");
-        let request = match body.content_type {
-            Some(kind) => request.header("Content-Type", kind),
-            None => request,
-        };
-        self.exchange(request.body(body.inner)?).await
-    }
-
-    async fn exchange(&self, request: Request<body::Inner>) -> Result<Response<Incoming>, Failure> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
-            Failure::new(format!("cannot reach the daemon at {}: {error}", self.host())).with_hint(
-                match self.may_start_daemon {
-                    true => "start it with: dhow daemon",
-                    false => "is --host or DHOW_HOST right, and does the daemon run?",
-                },
-            )
-        })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection.with_upgrades());
-        let response = sender.send_request(request).await.map_err(|error| {
-            Failure::new(format!("the daemon broke the connection off: {error}"))
-        })?;
-        if response.status().as_u16() < 400 {
-            return Ok(response);
-        }
-        let status = response.status().as_u16();
-        let body = collect(response.into_body()).await?;
-        let said: ErrorResponse = serde_json::from_slice(&body).unwrap_or_default();
-        let message = match said.message.as_str() {
-            "" => format!("the daemon answered with status {status}"),
-            message => message.to_owned(),
-        };
-        Err(Failure { message, hint: said.hint, status, exit_code: 1 })
+        Ok(self.exchange(request(method, path, body)?).await?.0)
     }
 
     /// `GET`, the answer being JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        json(self.send(Method::GET, path, Body::empty()).await?).await
+        parse(&self.ask(Method::GET, path, Body::empty()).await?)
     }
 
     /// `POST` of JSON, the answer being JSON.
@@ -117,20 +100,17 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        json(self.send(Method::POST, path, Body::json(body)?).await?).await
+        parse(&self.ask(Method::POST, path, Body::json(body)?).await?)
     }
 
     /// `POST` without a body, whose answer does not matter but for its success.
     pub(crate) async fn command(&self, path: &str) -> Result<(), Failure> {
-        let response = self.send(Method::POST, path, Body::empty()).await?;
-        collect(response.into_body()).await?;
-        Ok(())
+        self.ask(Method::POST, path, Body::empty()).await.map(drop)
     }
 
     /// `DELETE`, the answer being anything.
     pub(crate) async fn delete(&self, path: &str) -> Result<Bytes, Failure> {
-        let response = self.send(Method::DELETE, path, Body::empty()).await?;
-        collect(response.into_body()).await
+        self.ask(Method::DELETE, path, Body::empty()).await
     }
 
     /// `POST` that turns the connection into a raw stream. Says, too, whether the stream is
@@ -144,12 +124,79 @@ impl Client {
             .header("Connection", "Upgrade")
             .header("Upgrade", "tcp")
             .body(body.inner)?;
-        let response = self.exchange(request).await?;
+        let (response, _sender) = self.exchange(request).await?;
         if response.status().as_u16() != 101 {
             return Err(Failure::new("the daemon did not open a stream"));
         }
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
+
+    /// Sends a request and reads the whole answer, so that the connection may serve another one.
+    async fn ask(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
+        let (response, sender) = self.exchange(request(method, path, body)?).await?;
+        let answer = collect(response.into_body()).await?;
+        *self.kept() = Some((sender, Instant::now()));
+        Ok(answer)
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<body::Inner>,
+    ) -> Result<(Response<Incoming>, Sender), Failure> {
+        let mut sender = match self.kept_sender().await {
+            Some(sender) => sender,
+            None => self.connect().await?,
+        };
+        let response = sender.send_request(request).await.map_err(|error| {
+            Failure::new(format!("the daemon broke the connection off: {error}"))
+        })?;
+        if response.status().as_u16() < 400 {
+            return Ok((response, sender));
+        }
+        let status = response.status().as_u16();
+        let body = collect(response.into_body()).await?;
+        let said: ErrorResponse = serde_json::from_slice(&body).unwrap_or_default();
+        let message = match said.message.as_str() {
+            "" => format!("the daemon answered with status {status}"),
+            message => message.to_owned(),
+        };
+        Err(Failure { message, hint: said.hint, status, exit_code: 1 })
+    }
+
+    async fn connect(&self) -> Result<Sender, Failure> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
+            Failure::new(format!("cannot reach the daemon at {}: {error}", self.host())).with_hint(
+                match self.may_start_daemon {
+                    true => "start it with: dhow daemon",
+                    false => "is --host or DHOW_HOST right, and does the daemon run?",
+                },
+            )
+        })?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender)
+    }
+
+    /// The kept connection, if there is one that still stands.
+    async fn kept_sender(&self) -> Option<Sender> {
+        let (mut sender, since) = self.kept().take()?;
+        (since.elapsed() < KEPT && sender.ready().await.is_ok()).then_some(sender)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<(Sender, Instant)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request of the API.
+fn request(method: Method, path: &str, body: Body) -> Result<Request<body::Inner>, Failure> {
+    let request = Request::builder().method(method).uri(format!("/v{API_VERSION}{path}"));
+    let request = request.header("Host", "dhow").header("User-Agent", "dhow");
+    let request = match body.content_type {
+        Some(kind) => request.header("Content-Type", kind),
+        None => request,
+    };
+    Ok(request.body(body.inner)?)
 }
 
 /// Reads a whole answer, within [`LARGEST_ANSWER`].
@@ -163,7 +210,10 @@ pub(crate) async fn collect(body: Incoming) -> Result<Bytes, Failure> {
 
 /// Reads an answer as JSON.
 pub(crate) async fn json<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Failure> {
-    let body = collect(response.into_body()).await?;
-    serde_json::from_slice(&body)
+    parse(&collect(response.into_body()).await?)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body)
         .map_err(|error| Failure::new(format!("cannot read the daemon's answer: {error}")))
 }

@@ -55,6 +55,9 @@ pub(crate) fn request(
     let process = &flags.process;
     let mut labels = lists::pairs_of_files(&process.label_file)?;
     labels.extend(process.label.iter().cloned());
+    if let Some(unnamed) = labels.iter().find(|it| it.starts_with('=') || it.is_empty()) {
+        return Err(bad(format!("invalid label {unnamed:?}: it has no name")));
+    }
     let (exposed_ports, port_bindings) =
         ports::published(&flags.network.publish, &flags.network.expose)?;
     let (binds, volumes) = mounts::binds(&flags.storage.volume)?;

@@ -1,6 +1,12 @@
-//! Columns as docker sets them: each as wide as its widest cell and three spaces.
+//! Columns as docker sets them: each as wide as its widest cell and three spaces, and at least ten.
 
 use crate::failure::Failure;
+
+/// Spaces behind the widest cell.
+const GAP: usize = 3;
+
+/// No column is narrower, its spaces counted.
+const NARROWEST: usize = 10;
 
 /// Rows of cells under headings.
 #[derive(Debug, Default)]
@@ -26,7 +32,7 @@ impl Table {
         let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.0.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| cell.chars().count() + GAP).max().unwrap_or(0).max(NARROWEST)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let line = |row: &Vec<String>| {
@@ -35,7 +41,7 @@ impl Table {
                 text.push_str(cell);
                 // docker fills every column but the last.
                 if index + 1 < columns {
-                    let fill = width + 3 - cell.chars().count();
+                    let fill = width - cell.chars().count();
                     text.extend(std::iter::repeat_n(' ', fill));
                 }
             }
@@ -53,6 +59,6 @@ mod tests {
     fn columns_are_filled() {
         let mut table = Table::new(&["ID", "NAME"]);
         table.row(vec!["abc".to_owned(), "é".to_owned()]);
-        assert_eq!(table.lines(), ["ID    NAME", "abc   é"]);
+        assert_eq!(table.lines(), ["ID        NAME", "abc       é"]);
     }
 }

@@ -4,11 +4,12 @@
 //!   text {{ pipeline }} text
 //!   pipeline  = command { "|" command }          the value before becomes the last argument
 //!   command   = term { term } | "if" | "else" | "end" | "range" ...
-//!   term      = .A.B | $ | "text" | number | function | ( pipeline )
-//!   functions   json index len join split upper lower title print println eq ne not and or truncate
+//!   term      = .A.B | $ | $name.A.B | "text" | number | function | ( pipeline )
+//!   functions   json index len join split upper lower title print println printf eq ne not and or
+//!               truncate
 //! ```
 //!
-//! `{{range}}` walks over lists and maps; `{{if}}` takes an `{{else}}`. Variables are not offered.
+//! `{{range}}` walks over lists and maps, with `$key, $value :=` too; `{{if}}` takes an `{{else}}`.
 
 mod parse;
 
@@ -36,43 +37,90 @@ impl Template {
     /// What it makes of `value`.
     pub(crate) fn apply(&self, value: &Value) -> Result<String, Failure> {
         let mut text = String::new();
-        match nodes(&self.0, value, value, &mut text) {
+        let mut scope = Scope { root: value, variables: Vec::new() };
+        match nodes(&self.0, &mut scope, value, &mut text) {
             Ok(()) => Ok(text),
             Err(reason) => Err(Failure::new(format!("cannot apply the template: {reason}"))),
         }
     }
 }
 
-fn nodes(list: &[Node], root: &Value, dot: &Value, text: &mut String) -> Result<(), String> {
+/// What names stand for.
+struct Scope<'a> {
+    /// The whole value: `$`.
+    root: &'a Value,
+    /// The innermost last.
+    variables: Vec<(String, Value)>,
+}
+
+impl Scope<'_> {
+    fn variable(&self, name: &str) -> Result<&Value, String> {
+        let found = self.variables.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, value)| value).ok_or_else(|| format!("there is no variable ${name}"))
+    }
+}
+
+fn nodes(
+    list: &[Node],
+    scope: &mut Scope<'_>,
+    dot: &Value,
+    text: &mut String,
+) -> Result<(), String> {
     for node in list {
         match node {
             Node::Text(piece) => text.push_str(piece),
-            Node::Print(pipeline) => text.push_str(&printed(&evaluate(pipeline, root, dot)?)),
+            Node::Print(pipeline) => text.push_str(&printed(&evaluate(pipeline, scope, dot)?)),
             Node::If { condition, then, otherwise } => {
-                let chosen = if truth(&evaluate(condition, root, dot)?) { then } else { otherwise };
-                nodes(chosen, root, dot, text)?;
+                let chosen =
+                    if truth(&evaluate(condition, scope, dot)?) { then } else { otherwise };
+                nodes(chosen, scope, dot, text)?;
             }
-            Node::Range { over, each, otherwise } => match evaluate(over, root, dot)? {
-                Value::Array(items) if !items.is_empty() => {
-                    items.iter().try_for_each(|item| nodes(each, root, item, text))?;
+            Node::Set { name, value } => {
+                let value = evaluate(value, scope, dot)?;
+                scope.variables.push((name.clone(), value));
+            }
+            Node::Range { names, over, each, otherwise } => {
+                let items = items(evaluate(over, scope, dot)?);
+                if items.is_empty() {
+                    nodes(otherwise, scope, dot, text)?;
                 }
-                Value::Object(items) if !items.is_empty() => {
-                    items.values().try_for_each(|item| nodes(each, root, item, text))?;
+                for (key, item) in items {
+                    let known = scope.variables.len();
+                    match &names[..] {
+                        [value] => scope.variables.push((value.clone(), item.clone())),
+                        [index, value, ..] => {
+                            scope.variables.push((index.clone(), key));
+                            scope.variables.push((value.clone(), item.clone()));
+                        }
+                        [] => {}
+                    }
+                    nodes(each, scope, &item, text)?;
+                    scope.variables.truncate(known);
                 }
-                _ => nodes(otherwise, root, dot, text)?,
-            },
+            }
         }
     }
     Ok(())
 }
 
+/// What a range walks over: keys and values.
+fn items(over: Value) -> Vec<(Value, Value)> {
+    match over {
+        Value::Array(items) => {
+            items.into_iter().enumerate().map(|(at, it)| (at.into(), it)).collect()
+        }
+        Value::Object(items) => items.into_iter().map(|(key, it)| (key.into(), it)).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The value of a pipeline.
-fn evaluate(pipeline: &[Vec<Term>], root: &Value, dot: &Value) -> Result<Value, String> {
+fn evaluate(pipeline: &[Vec<Term>], scope: &Scope<'_>, dot: &Value) -> Result<Value, String> {
     let mut piped: Option<Value> = None;
     for command in pipeline {
         let mut terms = command.iter();
         let first = terms.next().ok_or("an empty command")?;
-        let mut arguments = terms.map(|it| term(it, root, dot)).collect::<Result<Vec<_>, _>>()?;
+        let mut arguments = terms.map(|it| term(it, scope, dot)).collect::<Result<Vec<_>, _>>()?;
         let is_function = matches!(first, Term::Function(_));
         if !is_function && (piped.is_some() || !arguments.is_empty()) {
             return Err("only a function takes arguments".to_owned());
@@ -80,18 +128,19 @@ fn evaluate(pipeline: &[Vec<Term>], root: &Value, dot: &Value) -> Result<Value, 
         arguments.extend(piped);
         piped = Some(match first {
             Term::Function(name) => call(name, &arguments)?,
-            other => term(other, root, dot)?,
+            other => term(other, scope, dot)?,
         });
     }
     piped.ok_or_else(|| "an empty action".to_owned())
 }
 
-fn term(term: &Term, root: &Value, dot: &Value) -> Result<Value, String> {
+fn term(term: &Term, scope: &Scope<'_>, dot: &Value) -> Result<Value, String> {
     match term {
         Term::Field(path) => field(dot, path),
-        Term::Root(path) => field(root, path),
+        Term::Root(path) => field(scope.root, path),
+        Term::Variable(name, path) => field(scope.variable(name)?, path),
         Term::Literal(value) => Ok(value.clone()),
-        Term::Group(pipeline) => evaluate(pipeline, root, dot),
+        Term::Group(pipeline) => evaluate(pipeline, scope, dot),
         Term::Function(name) => call(name, &[]),
     }
 }
@@ -131,6 +180,7 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
             let words: Vec<_> = values.iter().map(printed).collect();
             Ok(format!("{}\n", words.join(" ")).into())
         }
+        ("printf", [format, values @ ..]) => Ok(formatted(&printed(format), values)?.into()),
         ("join", [Value::Array(items), separator]) => {
             let words: Vec<_> = items.iter().map(printed).collect();
             Ok(words.join(&printed(separator)).into())
@@ -154,6 +204,37 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
             Ok(found.or(rest.last()).unwrap_or(first).clone())
         }
         _ => Err(format!("the function {name} does not take these {} arguments", arguments.len())),
+    }
+}
+
+/// Go's `%s`, `%v`, `%d` and `%q`, of which widths are not read.
+fn formatted(format: &str, values: &[Value]) -> Result<String, String> {
+    let mut values = values.iter();
+    let mut text = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        let verb = match letter {
+            '%' => letters.next().ok_or("printf: a % at the end")?,
+            letter => {
+                text.push(letter);
+                continue;
+            }
+        };
+        match verb {
+            '%' => text.push('%'),
+            's' | 'v' | 'd' | 'q' => {
+                let value = printed(values.next().ok_or("printf: too few values")?);
+                match verb {
+                    'q' => text.push_str(&Value::String(value).to_string()),
+                    _ => text.push_str(&value),
+                }
+            }
+            other => return Err(format!("printf: %{other} is not known")),
+        }
+    }
+    match values.next() {
+        None => Ok(text),
+        Some(_) => Err("printf: too many values".to_owned()),
     }
 }
 
@@ -235,6 +316,12 @@ mod tests {
             ("{{range .Config.Cmd}}{{$.Name}}{{.}} {{end}}", "/weba /webb "),
             ("{{(index .Config.Cmd 1)}}", "b"),
             ("a {{- .Name -}} b", "a/webb"),
+            ("{{range $k, $v := .Networks}}{{$k}}={{$v.IPAddress}}{{end}}", "bridge=172.17.0.2"),
+            ("{{range $i, $it := .Config.Cmd}}{{$i}}{{$it}}{{.}}{{end}}", "0aa1bb"),
+            ("{{range $it := .Config.Cmd}}{{$it}}{{end}}", "ab"),
+            ("{{$pid := .State.Pid}}{{$pid}}", "7"),
+            (r#"{{printf "%s is %d%%" .Name .State.Pid}}"#, "/web is 7%"),
+            (r#"{{.Name | printf "%q"}}"#, r#""/web""#),
         ];
         for (text, expected) in cases {
             assert_eq!(apply(text).as_deref(), Ok(expected), "{text}");
@@ -243,9 +330,19 @@ mod tests {
 
     #[test]
     fn faults_are_told() {
-        for text in
-            ["{{.Nope}}", "{{", "{{end}}", "{{range .Name}}", "{{nope .}}", "{{}}", "{{\"a}}"]
-        {
+        for text in [
+            "{{.Nope}}",
+            "{{",
+            "{{end}}",
+            "{{range .Name}}",
+            "{{nope .}}",
+            "{{}}",
+            "{{\"a}}",
+            "{{$x}}",
+            "{{range $x := .Config.Cmd}}{{end}}{{$x}}",
+            "{{$x, $y := .Name}}",
+            "{{printf \"%s\"}}",
+        ] {
             assert!(apply(text).is_err(), "{text}");
         }
     }

@@ -57,14 +57,17 @@ pub(super) async fn exec(client: &Client, flags: &ExecArguments) -> Result<u8, F
     Ok(inspected.exit_code.map_or(0, |code| u8::try_from(code & 0xff).unwrap_or(1)))
 }
 
-/// A command that cannot be started ends as it would in a shell.
+/// A command that cannot be found ends as it would in a shell; any other that cannot be started, for
+/// want of its user or folder, with 126. An unknown or paused container is no matter of the command.
 fn with_code(failure: Failure) -> Failure {
     let said = |words: &str| failure.message.contains(words);
-    if said("executable file not found") || said("no such file or directory") {
-        failure.with_exit_code(127)
-    } else if said("permission denied") {
-        failure.with_exit_code(126)
-    } else {
-        failure
+    let about_folder = said("chdir to cwd");
+    if !about_folder && (said("executable file not found") || said("no such file or directory")) {
+        return failure.with_exit_code(127);
+    }
+    let words = ["unable to find user", "unable to find group", "permission denied", "exec: "];
+    match about_folder || words.iter().any(|it| said(it)) {
+        true => failure.with_exit_code(126),
+        false => failure,
     }
 }

@@ -17,8 +17,10 @@ pub(super) enum Node {
     Print(Pipeline),
     /// `{{if}} {{else}} {{end}}`.
     If { condition: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
-    /// `{{range}} {{else}} {{end}}`.
-    Range { over: Pipeline, each: Vec<Node>, otherwise: Vec<Node> },
+    /// `{{$name := pipeline}}`.
+    Set { name: String, value: Pipeline },
+    /// `{{range}} {{else}} {{end}}`; `names` are those of `$key, $value :=` or `$value :=`.
+    Range { names: Vec<String>, over: Pipeline, each: Vec<Node>, otherwise: Vec<Node> },
 }
 
 /// A word of a command.
@@ -28,6 +30,8 @@ pub(super) enum Term {
     Field(Vec<String>),
     /// `$.A.B`, below the whole value.
     Root(Vec<String>),
+    /// `$name.A.B`, below a variable.
+    Variable(String, Vec<String>),
     /// A number, text or truth value.
     Literal(Value),
     /// The name of a function.
@@ -96,6 +100,7 @@ fn block<'a>(
         match word {
             "end" | "else" => return Ok((nodes, Some(word))),
             "if" | "range" => {
+                let (names, rest) = assigned(rest)?;
                 let pipeline = pipeline(rest)?;
                 let (first, by) = block(pieces, depth + 1)?;
                 let (second, by) = match by {
@@ -105,15 +110,43 @@ fn block<'a>(
                 if by != Some("end") {
                     return Err(format!("{word} without an end"));
                 }
-                nodes.push(match word {
-                    "if" => Node::If { condition: pipeline, then: first, otherwise: second },
-                    _ => Node::Range { over: pipeline, each: first, otherwise: second },
+                nodes.push(match (word, &names[..]) {
+                    ("if", []) => Node::If { condition: pipeline, then: first, otherwise: second },
+                    ("if", _) => return Err("if takes no variables".to_owned()),
+                    _ => Node::Range { names, over: pipeline, each: first, otherwise: second },
                 });
             }
-            _ => nodes.push(Node::Print(pipeline(action)?)),
+            _ => nodes.push(match assigned(action)? {
+                (mut names, value) if names.len() == 1 => {
+                    Node::Set { name: names.remove(0), value: pipeline(value)? }
+                }
+                (names, _) if !names.is_empty() => {
+                    return Err("only range sets two variables".to_owned());
+                }
+                _ => Node::Print(pipeline(action)?),
+            }),
         }
     }
     Ok((nodes, None))
+}
+
+/// The names of `$a, $b := rest`, and the rest; no names if nothing is assigned.
+fn assigned(action: &str) -> Result<(Vec<String>, &str), String> {
+    // An assignment stands in front; `:=` in a quoted text is none.
+    let Some((names, rest)) = action.split_once(":=").filter(|_| action.starts_with('$')) else {
+        return Ok((Vec::new(), action));
+    };
+    let name = |text: &str| match text.trim().strip_prefix('$') {
+        Some(name) if name.chars().all(|it| it.is_alphanumeric() || it == '_') => {
+            Ok(name.to_owned())
+        }
+        _ => Err(format!("{:?} is not a variable", text.trim())),
+    };
+    let names = names.split(',').map(name).collect::<Result<Vec<_>, _>>()?;
+    match names.len() {
+        1 | 2 => Ok((names, rest.trim())),
+        _ => Err("too many variables".to_owned()),
+    }
 }
 
 /// `\t` and `\n` in the shell's arguments, as docker takes them.
@@ -188,8 +221,12 @@ fn word(letters: &mut Letters) -> Result<Term, String> {
     if let Some(fields) = word.strip_prefix('.') {
         return Ok(Term::Field(path(fields)));
     }
-    if let Some(fields) = word.strip_prefix('$') {
-        return Ok(Term::Root(path(fields)));
+    if let Some(variable) = word.strip_prefix('$') {
+        let (name, fields) = variable.split_once('.').unwrap_or((variable, ""));
+        return Ok(match name {
+            "" => Term::Root(path(fields)),
+            name => Term::Variable(name.to_owned(), path(fields)),
+        });
     }
     if let Ok(number) = word.parse::<i64>() {
         return Ok(Term::Literal(number.into()));
