@@ -104,7 +104,12 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, ConnectError> {
     }
     let failed = |source| ConnectError::Resolve { host: host.to_owned(), source: Box::new(source) };
     let resolver = TokioResolver::builder_tokio().map_err(failed)?.build();
-    let found = resolver.lookup_ip(host).await.map_err(failed)?;
+    let found = match resolver.lookup_ip(host).await {
+        Err(error) if error.is_no_records_found() => {
+            return Err(ConnectError::NoAddress { host: host.to_owned() });
+        }
+        found => found.map_err(failed)?,
+    };
     Ok(found.iter().collect())
 }
 

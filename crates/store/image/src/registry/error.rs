@@ -33,7 +33,7 @@ pub(crate) enum RegistryError {
 pub(crate) enum ConnectError {
     #[error("cannot resolve {host}")]
     Resolve { host: String, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("{host} has no address")]
+    #[error("no address is known for {host}")]
     NoAddress { host: String },
     #[error("cannot connect to {address}")]
     Connect { address: std::net::SocketAddr, source: io::Error },
