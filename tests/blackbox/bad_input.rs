@@ -1,7 +1,7 @@
 //! Bad input gets one clear line, a hint where there is one, and loses nothing.
 
 use anyhow::Result;
-use dhow_tests::{Daemon, images};
+use dhow_tests::{Daemon, daemon, images};
 
 #[test]
 fn mistakes_get_one_line() -> Result<()> {
@@ -41,4 +41,29 @@ fn no_daemon_is_told() -> Result<()> {
     assert_eq!(output.code, 1);
     assert!(output.stderr.contains(host) && output.stderr.contains("hint: "), "{}", output.stderr);
     Ok(())
+}
+
+#[test]
+fn a_full_disk_behind_the_output_is_told() -> Result<()> {
+    let daemon = Daemon::start()?;
+    images::busybox(&daemon)?;
+    let full = std::fs::File::options().write(true).open("/dev/full")?;
+    let mut images = daemon::command(&daemon::binary()?);
+    let output = images.args(["images"]).env("DHOW_HOST", daemon.host()).stdout(full).output()?;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr)?;
+    assert!(said.starts_with("dhow: cannot write what there is to print: "), "{said}");
+    daemon.leave_nothing()
+}
+
+#[test]
+fn a_label_needs_a_name() -> Result<()> {
+    let daemon = Daemon::start()?;
+    images::busybox(&daemon)?;
+    let output = daemon.dhow(&["create", "--label", "=x", "busybox", "true"])?;
+    assert_eq!(
+        (output.code, output.stderr.as_str()),
+        (125, "dhow: invalid label \"=x\": it has no name\n")
+    );
+    daemon.leave_nothing()
 }

@@ -49,7 +49,7 @@ fn bad_dockerfiles_are_told_by_line() -> Result<()> {
         ("FROM busybox\nRUN true\n", "RUN"),
         ("FROM busybox\nCOPY missing /x\n", "missing"),
         ("COPY x /x\n", "FROM"),
-        ("", "empty"),
+        ("", "no instructions"),
         ("FROM busybox\nCOPY ../../../../etc/passwd /x\n", "etc/passwd"),
     ];
     for (dockerfile, expected) in cases {

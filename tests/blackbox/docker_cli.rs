@@ -61,3 +61,13 @@ fn the_stock_docker_cli_works() -> Result<()> {
     assert!(ok(&["rmi", "busybox"])?.contains("Deleted: sha256:"));
     daemon.leave_nothing()
 }
+
+#[test]
+fn the_stock_docker_cli_is_told_what_does_not_exist() -> Result<()> {
+    let daemon = Daemon::start()?;
+    // It asks for a container, an image, a network, a volume … of that name, until one is no 404.
+    let output = daemon.docker(&["inspect", "nosuch"])?;
+    assert_eq!(output.code, 1);
+    assert!(output.stderr.to_lowercase().contains("no such object: nosuch"), "{}", output.stderr);
+    daemon.leave_nothing()
+}

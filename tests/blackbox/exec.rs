@@ -77,3 +77,23 @@ fn codes_and_streams_come_back() -> Result<()> {
     assert!(unknown.stderr.contains("nobody"), "{}", unknown.stderr);
     daemon.leave_nothing()
 }
+
+#[test]
+fn what_cannot_be_started_has_its_code() -> Result<()> {
+    let daemon = Daemon::start()?;
+    images::busybox(&daemon)?;
+    daemon.ok(&["run", "-d", "--name", "it", "busybox", "sleep", "1000"])?;
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["exec", "it", "nosuch"], 127, "nosuch"),
+        (&["exec", "it", "/etc"], 126, "/etc"),
+        (&["exec", "-w", "/nosuch", "it", "true"], 126, "/nosuch"),
+        (&["exec", "-u", "nosuch", "it", "true"], 126, "nosuch"),
+        (&["exec", "nosuch", "true"], 1, "No such container: nosuch"),
+    ];
+    for (arguments, code, words) in cases {
+        let output = daemon.dhow(arguments)?;
+        assert_eq!(output.code, code, "{arguments:?}: {}", output.stderr);
+        assert!(output.stderr.contains(words), "{}", output.stderr);
+    }
+    daemon.leave_nothing()
+}
