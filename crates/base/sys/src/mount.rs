@@ -78,6 +78,17 @@ pub fn change_attributes(
     set_attributes(mount, &attributes, recursive)
 }
 
+/// As [`change_attributes`] for this one mount, and nothing passes between it and its peers any more.
+pub fn change_attributes_privately(mount: BorrowedFd<'_>, change: AttributeChange) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: u64::from(change.set.bits()),
+        attr_clr: u64::from(change.clear.bits()),
+        propagation: Propagation::Private.bits(),
+        userns_fd: 0,
+    };
+    set_attributes(mount, &attributes, false)
+}
+
 /// Changes the propagation of the mount whose root `mount` is, and with `recursive` of all beneath it.
 pub fn change_propagation(
     mount: BorrowedFd<'_>,

@@ -47,6 +47,12 @@ impl Namespaces {
         self.0 == 0
     }
 
+    /// This set without the kinds of `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// This set with the kinds of `other` as well.
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;

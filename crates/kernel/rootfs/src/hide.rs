@@ -8,8 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use dhow_sys::beneath;
-use dhow_sys::mount::{AttributeChange, MountAttrFlags, attach, change_attributes, clone_tree};
-use dhow_sys::rustix::fs::{FileType, Mode, OFlags, fstat, makedev, open};
+use dhow_sys::mount::{
+    AttributeChange, MountAttrFlags, OpenTreeFlags, Propagation, attach, change_attributes,
+    change_propagation, clone_tree, open_tree,
+};
+use dhow_sys::rustix::fs::{CWD, FileType, OFlags, fstat, makedev};
 use dhow_sys::rustix::io::Errno;
 
 use crate::failure::{Doing, Failure, PlanError};
@@ -19,20 +22,28 @@ use crate::text::inner_path;
 /// What covers masked paths.
 #[derive(Debug)]
 pub(crate) struct Covers {
-    /// The host's /dev/null, opened as a place.
-    null: OwnedFd,
-    empty: OwnedFd,
-    /// Whether `empty` is attached already. Before Linux 6.15 only an attached mount can be cloned, so the
-    /// first masked directory gets the tmpfs itself and the others get clones of it.
-    empty_is_attached: Cell<bool>,
+    /// The host's /dev/null.
+    null: Cover,
+    /// An empty tmpfs.
+    empty: Cover,
+}
+
+/// A detached mount. Before Linux 6.15 only an attached one can be cloned, so the first path gets the mount
+/// itself and the others get clones of it.
+#[derive(Debug)]
+struct Cover {
+    mount: OwnedFd,
+    is_attached: Cell<bool>,
 }
 
 impl Covers {
-    /// Takes the host's /dev/null, checked to be it, and an empty tmpfs. Before the root is left.
+    /// Takes the host's /dev/null, checked to be it, and an empty tmpfs. Before the host's tree is left.
     pub(crate) fn open() -> Result<Self, Failure> {
         let doing = || "cannot prepare /dev/null for masked paths";
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let null = open(c"/dev/null", flags, Mode::empty()).doing(doing)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        let null = open_tree(CWD, c"/dev/null", flags).doing(doing)?;
         let status = fstat(&null).doing(doing)?;
         let is_device = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice;
         if !is_device || status.st_rdev != makedev(1, 3) {
@@ -41,11 +52,12 @@ impl Covers {
                 "cannot mask paths: /dev/null is not the device",
             ));
         }
+        change_propagation(null.as_fd(), Propagation::Private, false).doing(doing)?;
         let data = [(c"nr_inodes", c"1"), (c"mode", c"755")];
         let what = || "masked paths".to_owned();
         let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
         let empty = filesystem::make(c"tmpfs", Some(c"tmpfs"), data, read_only, what)?;
-        Ok(Self { null, empty, empty_is_attached: Cell::new(false) })
+        Ok(Self { null: Cover::new(null), empty: Cover::new(empty) })
     }
 
     /// Covers `path` beneath `root`, if there is one.
@@ -53,12 +65,21 @@ impl Covers {
         let doing = || format!("cannot mask {path}");
         let Some(place) = existing(root, path).doing(doing)? else { return Ok(()) };
         let is_directory = beneath::is_directory(&place).doing(doing)?;
-        if is_directory && !self.empty_is_attached.replace(true) {
-            return attach(self.empty.as_fd(), place.as_fd()).doing(doing);
-        }
         let cover = if is_directory { &self.empty } else { &self.null };
-        let copy = clone_tree(cover, false).doing(doing)?;
-        attach(copy.as_fd(), place.as_fd()).doing(doing)
+        cover.put_on(place.as_fd()).doing(doing)
+    }
+}
+
+impl Cover {
+    fn new(mount: OwnedFd) -> Self {
+        Self { mount, is_attached: Cell::new(false) }
+    }
+
+    fn put_on(&self, place: BorrowedFd<'_>) -> Result<(), Errno> {
+        if !self.is_attached.replace(true) {
+            return attach(self.mount.as_fd(), place);
+        }
+        attach(clone_tree(&self.mount, false)?.as_fd(), place)
     }
 }
 

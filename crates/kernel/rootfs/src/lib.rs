@@ -5,14 +5,15 @@
 //!
 //! ```text
 //!   host     Plan::new                     every path checked, every option parsed
+//!            make_root        the root's file system, attached nowhere
 //!   ───────  clone3(CLONE_NEWNS …)  ───────────────────────────────────────────────────────────
-//!   child    attach_root      sources of binds cloned, propagation cut, root attached on "/"
+//!   child    attach_root      sources of binds cloned, the host's mounts left, root attached on "/"
 //!            mount            the specification's mounts, each onto an opened target
 //!            make_devices     nodes and links in /dev
 //!            open_console     only with a terminal
 //!            write_sysctls    through a private procfs
 //!            protect          masked and read-only paths, read-only root
-//!            pivot            the root becomes /, the host's tree is let go
+//!            pivot            the root becomes /, the host's tree is let go if it was there
 //! ```
 //!
 //! Invariants: nothing is attached in the host's mount namespace. A path of the container is only ever
@@ -21,6 +22,7 @@
 //!
 //! Needs Linux 5.12 (mount_setattr); an overlay of more layers than fit one string needs 6.5.
 
+mod bare;
 mod console;
 mod devices;
 mod failure;
@@ -33,6 +35,7 @@ mod root;
 mod sysctl;
 mod text;
 
+pub use bare::Bare;
 pub use console::Console;
 pub use failure::{Failure, PlanError};
 pub use mounts::CgroupView;

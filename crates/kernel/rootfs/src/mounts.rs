@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use dhow_spec::oci_runtime::Mount;
 use dhow_sys::beneath;
 use dhow_sys::mount::{
-    MountAttrFlags, OpenTreeFlags, Propagation, attach, change_attributes, change_propagation,
-    open_tree,
+    MountAttrFlags, OpenTreeFlags, Propagation, attach, change_attributes,
+    change_attributes_privately, change_propagation, open_tree,
 };
 use dhow_sys::rustix::fs::{
     CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, mkdirat, openat, symlinkat,
@@ -72,6 +72,8 @@ enum Kind {
 #[derive(Debug)]
 struct PreparedView {
     source: CString,
+    /// Filled in the child.
+    clone: OnceCell<OwnedFd>,
     name: CString,
     /// The controllers of a joint hierarchy (`cpu,cpuacct`), each a link to it.
     links: Vec<CString>,
@@ -121,10 +123,16 @@ impl PreparedMount {
         read_only
     }
 
-    /// Clones the mount of a bind's source. Done before the propagation from the host is cut, so that a
-    /// shared one stays a peer of the host's.
+    /// Clones what is the host's: the mount of a bind's source, cgroups. Done before the host's tree is left
+    /// or its propagation cut, so that a shared bind stays a peer of the host's. Cgroups must exist.
     pub(crate) fn open_source(&self) -> Result<(), Failure> {
-        let Kind::Bind { source, recursive, clone } = &self.kind else { return Ok(()) };
+        let (source, recursive, clone) = match &self.kind {
+            Kind::New { .. } => return Ok(()),
+            Kind::Cgroup { views } => {
+                return views.iter().try_for_each(|view| self.open_view(view));
+            }
+            Kind::Bind { source, recursive, clone } => (source, recursive, clone),
+        };
         let doing = || format!("cannot open mount source {}", source.to_string_lossy());
         let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         if *recursive {
@@ -210,8 +218,7 @@ impl PreparedMount {
         if let [view] = views
             && view.name.is_empty()
         {
-            let tree = self.open_view(view)?;
-            return self.attach(tree.as_fd(), target.as_fd());
+            return self.attach(self.opened(view)?, target.as_fd());
         }
         let mode = [(c"mode", c"755")];
         let what = || self.destination.clone();
@@ -231,20 +238,26 @@ impl PreparedMount {
         mkdirat(tmpfs, view.name.as_c_str(), Mode::from_raw_mode(0o755)).doing(doing)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = openat(tmpfs, view.name.as_c_str(), flags, Mode::empty()).doing(doing)?;
-        let tree = self.open_view(view)?;
-        attach(tree.as_fd(), place.as_fd()).doing(doing)?;
+        attach(self.opened(view)?, place.as_fd()).doing(doing)?;
         for link in &view.links {
             symlinkat(view.name.as_c_str(), tmpfs, link.as_c_str()).doing(doing)?;
         }
         Ok(())
     }
 
-    fn open_view(&self, view: &PreparedView) -> Result<OwnedFd, Failure> {
+    fn open_view(&self, view: &PreparedView) -> Result<(), Failure> {
         let doing = || format!("cannot show cgroup {}", view.source.to_string_lossy());
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, view.source.as_c_str(), flags).doing(doing)?;
-        change_attributes(tree.as_fd(), self.options.attributes, false).doing(doing)?;
-        Ok(tree)
+        change_attributes_privately(tree.as_fd(), self.options.attributes).doing(doing)?;
+        // Never filled before, as above.
+        let _ = view.clone.set(tree);
+        Ok(())
+    }
+
+    fn opened<'a>(&self, view: &'a PreparedView) -> Result<BorrowedFd<'a>, Failure> {
+        let doing = || format!("cannot show a cgroup below {}", self.destination);
+        view.clone.get().map(AsFd::as_fd).ok_or(Errno::BADF).doing(doing)
     }
 
     /// The target directory, made if it is missing, and whether it was there. With `strict` no symlink is
@@ -304,7 +317,8 @@ fn prepare_views(views: &[CgroupView]) -> Result<Vec<PreparedView>, PlanError> {
     let prepare = |view: &CgroupView| {
         let joint = view.name.contains(',');
         let links = view.name.split(',').filter(|_| joint).map(text).collect::<Result<_, _>>()?;
-        Ok(PreparedView { source: text(&view.source)?, name: text(&view.name)?, links })
+        let (source, name) = (text(&view.source)?, text(&view.name)?);
+        Ok(PreparedView { source, clone: OnceCell::new(), name, links })
     };
     views.iter().map(prepare).collect()
 }

@@ -9,7 +9,9 @@ use dhow_sys::beneath;
 use dhow_sys::mount::Propagation;
 use dhow_sys::namespace::Namespaces;
 use dhow_sys::rustix::fs::{Mode, OFlags};
+use dhow_sys::rustix::io::fcntl_dupfd_cloexec;
 
+use crate::bare::Bare;
 use crate::console::Console;
 use crate::devices::{self, Node};
 use crate::failure::{Doing, Failure, PlanError};
@@ -52,6 +54,8 @@ pub struct Plan {
 pub struct Inside<'a> {
     plan: &'a Plan,
     root: OwnedFd,
+    /// Whether the host's tree was never in this mount namespace.
+    is_bare: bool,
     covers: Option<Covers>,
     procfs: OnceCell<OwnedFd>,
 }
@@ -93,13 +97,36 @@ impl Plan {
         })
     }
 
-    /// Cuts the mount namespace off from the host's and attaches the root in it.
-    pub fn attach_root(&self) -> Result<Inside<'_>, Failure> {
+    /// The root as a mount that is attached nowhere, made on the host's side; `None` where the kernel
+    /// cannot, and [`Plan::attach_root`] makes it. As long as a descriptor of it is open its file system
+    /// lives, whatever becomes of the container.
+    pub fn make_root(&self) -> Result<Option<OwnedFd>, Failure> {
+        self.root.make()
+    }
+
+    /// Leaves the host's mounts and attaches the root, as [`Plan::make_root`] gave it. With `bare` the
+    /// process must be in the host's mount namespace, which it leaves for an empty one of its own; that
+    /// needs a root. Without, it must be in a copy of the host's.
+    pub fn attach_root(
+        &self,
+        root: Option<BorrowedFd<'_>>,
+        bare: Option<&Bare>,
+    ) -> Result<Inside<'_>, Failure> {
+        let bare = bare.filter(|_| root.is_some());
         self.mounts.iter().try_for_each(PreparedMount::open_source)?;
-        root::leave_host_propagation()?;
-        let root = self.root.attach()?;
         let covers = if self.masked.is_empty() { None } else { Some(Covers::open()?) };
-        Ok(Inside { plan: self, root, covers, procfs: OnceCell::new() })
+        match bare {
+            Some(bare) => bare.enter()?,
+            None => root::leave_host_propagation()?,
+        }
+        let root = match root {
+            Some(root) => {
+                let own = fcntl_dupfd_cloexec(root, 3).doing(|| "cannot keep the root")?;
+                root::onto_slash(own)?
+            }
+            None => self.root.attach()?,
+        };
+        Ok(Inside { plan: self, root, is_bare: bare.is_some(), covers, procfs: OnceCell::new() })
     }
 }
 
@@ -173,7 +200,7 @@ impl Inside<'_> {
 
     /// Makes the root this process's root and lets go of the host's.
     pub fn pivot(&self) -> Result<(), Failure> {
-        root::pivot(self.root.as_fd())
+        if self.is_bare { root::change(self.root.as_fd()) } else { root::pivot(self.root.as_fd()) }
     }
 
     /// The container's root.

@@ -1,10 +1,14 @@
 //! What a container's root file system is made of, and how it becomes the root.
 //!
 //! ```text
-//!   fsopen(overlay) ─► fsmount ─┐
-//!                               ├─► a detached mount ─► onto "/" ─► pivot_root(".", ".") ─► old root gone
-//!   open_tree(dir, CLONE) ──────┘        of the container's own mount namespace, made a slave before
+//!   fsopen(overlay) ─► fsmount ─┐                         ┌─► chroot       a namespace that began empty
+//!                               ├─► a detached mount ─► onto "/"           (bare.rs)
+//!   open_tree(dir, CLONE) ──────┘                         └─► pivot_root(".", ".") ─► old root gone
+//!                                                             a copy of the host's, made a slave before
 //! ```
+//!
+//! The detached mount is made by the parent where the kernel can do that, so that its file system can be
+//! kept from being shut down, and synced, in the container's last moments.
 //!
 //! Invariants: nothing is ever attached in the host's mount namespace; layers' paths are the host's and
 //! trusted, what is in them is not.
@@ -21,7 +25,7 @@ use dhow_sys::mount::{
 use dhow_sys::rustix::fs::{CWD, Mode, OFlags, open};
 use dhow_sys::rustix::io::Errno;
 use dhow_sys::rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use dhow_sys::rustix::process::{chdir, fchdir, pivot_root};
+use dhow_sys::rustix::process::{chdir, chroot, fchdir, pivot_root};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Doing, Failure, PlanError};
@@ -71,26 +75,40 @@ impl PreparedRoot {
         }
     }
 
-    /// Attaches the root inside this process's own mount namespace; gives it as an O_PATH descriptor.
-    pub(crate) fn attach(&self) -> Result<OwnedFd, Failure> {
+    /// The root as a detached mount. `None` on a kernel that can only make it at a path (before Linux 6.5
+    /// an overlay takes its layers only as one string).
+    pub(crate) fn make(&self) -> Result<Option<OwnedFd>, Failure> {
         match self {
             Self::Dir(path) => {
+                let doing = || format!("cannot open root {}", path.to_string_lossy());
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
                     | OpenTreeFlags::AT_RECURSIVE;
-                let tree = open_tree(CWD, path.as_c_str(), flags)
-                    .doing(|| format!("cannot open root {}", path.to_string_lossy()))?;
-                onto_slash(tree)
+                let tree = open_tree(CWD, path.as_c_str(), flags).doing(doing)?;
+                // Mounts of the host's go on to appear in it, and none of the container's on the host.
+                change_propagation(tree.as_fd(), Propagation::Slave, true).doing(doing)?;
+                Ok(Some(tree))
             }
             Self::Overlay { lower, upper, work } => match overlay(lower, upper, work) {
-                Ok(mount) => onto_slash(mount),
-                Err(failure) if failure.errno() == Errno::INVAL => {
-                    // Before Linux 6.5 an overlay takes its layers only as one string.
-                    overlay_by_string(lower, upper, work).map_err(|_| failure)
-                }
+                Ok(mount) => Ok(Some(mount)),
+                Err(failure) if failure.errno() == Errno::INVAL => Ok(None),
                 Err(failure) => Err(failure),
             },
         }
+    }
+
+    /// Makes and attaches the root inside this process's own mount namespace, a copy of the host's; gives
+    /// it as an O_PATH descriptor.
+    pub(crate) fn attach(&self) -> Result<OwnedFd, Failure> {
+        if let Some(mount) = self.make()? {
+            return onto_slash(mount);
+        }
+        let Self::Overlay { lower, upper, work } = self else {
+            return Err(Failure::new(Errno::INVAL, "cannot attach the container's root"));
+        };
+        overlay_by_string(lower, upper, work)
+            // What was wrong may have been something else: that failure says more.
+            .map_err(|failure| overlay(lower, upper, work).err().unwrap_or(failure))
     }
 }
 
@@ -109,6 +127,11 @@ pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure> {
     chdir(c"/").doing(|| "cannot enter the container's root")
 }
 
+/// Makes `root`, which lies on "/" of a namespace that began empty, this process's root.
+pub(crate) fn change(root: BorrowedFd<'_>) -> Result<(), Failure> {
+    fchdir(root).and_then(|()| chroot(c".")).doing(|| "cannot change to the container's root")
+}
+
 /// Gives the root mount the propagation that the specification asks for.
 pub(crate) fn propagate(
     root: BorrowedFd<'_>,
@@ -118,7 +141,8 @@ pub(crate) fn propagate(
         .doing(|| "cannot set the propagation of the container's root")
 }
 
-fn onto_slash(mount: OwnedFd) -> Result<OwnedFd, Failure> {
+/// Attaches a detached mount on "/".
+pub(crate) fn onto_slash(mount: OwnedFd) -> Result<OwnedFd, Failure> {
     move_mount(mount.as_fd(), c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .doing(|| "cannot attach the container's root")?;
     Ok(mount)

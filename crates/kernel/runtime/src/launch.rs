@@ -1,8 +1,9 @@
 //! Starting a container's first process.
 //!
 //! ```text
-//!   parent: plan ─► cgroup made, limited, opened ─► clone3 ─► listens ─► (failure: kill, wait, remove)
-//!                                                     │
+//!   parent: plan ─► cgroup made, limited, opened ─► root's file system made
+//!           ─► clone3 ─► does what the caller has to do ─► listens ─► (failure: kill, wait, remove)
+//!                │
 //!   child:  start ─► enters cgroup ─► namespaces ─► root ─► mounts ─► devices ─► terminal ─► sysctls
 //!           ─► protect ─► pivot ─► becomes the command
 //! ```
@@ -11,11 +12,13 @@
 //! born there.
 
 use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use dhow_cgroup::{Cgroup, Entry, Layout, Mode};
 use dhow_error::Kind;
-use dhow_rootfs::{CgroupView, Inside, Plan, PlanInput, clean_path};
+use dhow_rootfs::{Bare, CgroupView, Inside, Plan, PlanInput, clean_path};
 use dhow_spec::oci_runtime::{Hooks, Linux, LinuxResources, Spec};
+use dhow_sys::namespace::Namespaces;
 use dhow_sys::process::clone3;
 
 use crate::channel;
@@ -26,7 +29,7 @@ use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::stdio::Streams;
 use crate::trace::Step;
-use crate::{Launch, Running};
+use crate::{Help, Launch, Running};
 
 const STEP: &str = "cgroup";
 
@@ -38,7 +41,7 @@ struct Prepare {
     cwd: String,
 }
 
-pub(crate) fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
+pub(crate) fn launch(launch: Launch<'_>, help: Help<'_>) -> Result<Running, LaunchError> {
     let mut notes = Notes::default();
     notes.mark("begin");
     let layout = Layout::detect().map_err(|error| LaunchError::classified(STEP, &error))?;
@@ -48,7 +51,7 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
     let prepared = Prepare::new(launch, &layout, &mut notes)?;
     notes.mark("plan");
     let cgroup = layout.create(&path).map_err(|error| LaunchError::classified(STEP, &error))?;
-    let result = start_in(&cgroup, &resources, prepared, notes);
+    let result = start_in(&cgroup, &resources, prepared, help, notes);
     if result.is_err() {
         // The first failure is the one to report.
         let _ = cgroup.kill();
@@ -62,27 +65,53 @@ fn start_in(
     cgroup: &Cgroup,
     resources: &LinuxResources,
     mut prepared: Prepare,
+    help: Help<'_>,
     mut notes: Notes,
 ) -> Result<Running, LaunchError> {
     let classified = |error| LaunchError::classified(STEP, &error);
     cgroup.apply(resources).map_err(classified)?;
     let entry = cgroup.entry().map_err(classified)?;
     notes.mark("limits");
+    let root = prepared.plan.make_root().map_err(LaunchError::from)?;
+    notes.mark("file system");
+    let from = Beginning { root: root.as_ref().map(AsFd::as_fd), bare: help.bare };
     let (sender, receiver) = channel::pair().map_err(parent::no_channel)?;
     let receiver = Cell::new(Some(receiver));
-    let create = prepared.namespaces.create;
+    let create = from.namespaces(prepared.namespaces.create);
     let pid_namespace = prepared.namespaces.pid.take();
     let child = parent::with_pid_namespace(pid_namespace.as_ref(), || {
         clone3(create, entry.directory(), || {
             process::close_in_child(&receiver);
             let mut progress = Progress::new(sender);
-            let error = prepared.run(&entry, &mut progress);
+            let error = prepared.run(&entry, from, &mut progress);
             progress.fail(&error);
             1
         })
     })?;
     notes.mark("clone");
-    parent::finish(child, receiver.take(), notes)
+    drop(entry);
+    (help.meanwhile)();
+    let running = parent::finish(child, receiver.take(), notes)?;
+    Ok(Running { root, ..running })
+}
+
+/// What the child's mounts begin with.
+#[derive(Clone, Copy)]
+struct Beginning<'a> {
+    root: Option<BorrowedFd<'a>>,
+    bare: Option<&'a Bare>,
+}
+
+impl Beginning<'_> {
+    /// What clone3 makes. A child that is to leave the host's mounts for an empty namespace is born among
+    /// them, and makes that itself.
+    fn namespaces(&self, wanted: Namespaces) -> Namespaces {
+        if self.bare.is_some() && self.root.is_some() {
+            wanted.without(Namespaces::MOUNT)
+        } else {
+            wanted
+        }
+    }
 }
 
 impl Prepare {
@@ -111,14 +140,14 @@ impl Prepare {
     }
 
     /// The child, up to its command; comes back only with why it did not get there.
-    fn run(self, entry: &Entry, progress: &mut Progress) -> LaunchError {
+    fn run(self, entry: &Entry, from: Beginning<'_>, progress: &mut Progress) -> LaunchError {
         match self.enter(entry, progress) {
             Ok(()) => {}
             Err(error) => return error,
         }
         let Self { plan, process, cwd, .. } = self;
         progress.enter(Step::Root);
-        let inside = match plan.attach_root() {
+        let inside = match plan.attach_root(from.root, from.bare) {
             Ok(inside) => inside,
             Err(failure) => return failure.into(),
         };

@@ -79,6 +79,7 @@ pub(crate) fn finish(
                 pid: child.pid,
                 pidfd: child.pidfd,
                 console: report.console,
+                root: None,
                 trace: notes.trace,
                 warnings: notes.warnings,
             })

@@ -180,9 +180,11 @@ impl Prepared {
         let cwd = self.cwd.to_string_lossy();
         let message =
             format!("chdir to cwd ({cwd:?}) set in config.json failed: {}", Reason(errno));
+        // The command is there: it only cannot run in that folder.
         let kind = match errno {
-            Errno::NOENT => Kind::CommandNotFound,
-            Errno::ACCESS | Errno::PERM | Errno::NOTDIR => Kind::CommandNotExecutable,
+            Errno::NOENT | Errno::ACCESS | Errno::PERM | Errno::NOTDIR => {
+                Kind::CommandNotExecutable
+            }
             _ => Kind::Internal,
         };
         LaunchError::new("setup", kind, message)

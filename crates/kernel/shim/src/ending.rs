@@ -8,9 +8,9 @@
 //! 3. Write exit.json and remove the control socket: from now on the file answers, with or without us.
 //!    Where it cannot be written (a full disk), that is tried again until it works or a waiter has come;
 //!    until then the folder stays ours.
-//! 4. Tell the waiters, let go of the clients.
-//! 5. Kill what is left in the control group (a container in the host's pid namespace leaves processes),
-//!    remove it, unlock the folder.
+//! 4. Tell the waiters, those too who came meanwhile, let go of the clients.
+//! 5. Let go of the root's file system (release.rs), kill what is left in the control group (a container in
+//!    the host's pid namespace leaves processes), remove it, unlock the folder.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use dhow_sys::event::{self, Ended, Interest};
 use crate::clock;
 use crate::connection::Phase;
 use crate::protocol::{EXIT_FILE, ExecStatus, Exit, Reply, SOCKET_FILE};
+use crate::release::Release;
 use crate::shim::{FIRST_UNIT, Shim};
 use crate::unit::Unit;
 
@@ -57,6 +58,7 @@ impl Shim {
         self.tell_waiters(number, &exit);
         self.finish_if_done(number);
         if number == FIRST_UNIT {
+            self.answer_late();
             self.clean_up();
         }
         self.refresh(number);
@@ -122,7 +124,10 @@ impl Shim {
             && let Some(folder) = self.folder.take()
         {
             let _ = folder.remove(SOCKET_FILE);
-            folder.unlock();
+            match self.release.take() {
+                Some(release) => drop((folder, release)),
+                None => folder.unlock(),
+            }
         }
     }
 
@@ -158,6 +163,9 @@ impl Shim {
 
     /// Leaves nothing of the container in the kernel.
     fn clean_up(&mut self) {
+        if let (Some(root), Some(folder)) = (self.root.take(), &self.folder) {
+            self.release = Release::start(root, folder);
+        }
         if let Some(cgroup) = self.cgroup.take() {
             // What cannot be killed or removed is found by the daemon's next start.
             let _ = cgroup.kill();

@@ -12,6 +12,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use dhow_runtime::Bare;
 use dhow_sys::namespace::Namespaces;
 use dhow_sys::rustix::fs::{Mode, OFlags};
 use dhow_sys::rustix::io::Errno;
@@ -50,6 +51,8 @@ fn prepare() -> Result<OwnedFd, Errno> {
 /// Forks a shim for each message. Gives the exit code.
 fn serve(socket: OwnedFd) -> u8 {
     let mut socket = Some(socket);
+    let mut bare = None;
+    let mut is_first = true;
     loop {
         let Some(ours) = &socket else {
             return 1;
@@ -70,10 +73,17 @@ fn serve(socket: OwnedFd) -> u8 {
         let mut descriptors = Some(message.descriptors);
         let forked = process::clone3(Namespaces::NONE, None, || {
             socket = None;
-            start::run(descriptors.take().unwrap_or_default(), received_at_ns)
+            start::run(descriptors.take().unwrap_or_default(), bare.take(), received_at_ns)
         });
         if let (Err(error), Some([_, reply, ..])) = (forked, descriptors.as_deref()) {
             refuse(reply, error);
+        }
+        drop(descriptors);
+        if is_first {
+            // Not before: the child that makes it would have our socket for an instant, and a daemon that
+            // finds us dead then would take it for us. Where it cannot be made, starts are slower.
+            bare = Bare::make().ok();
+            is_first = false;
         }
     }
 }

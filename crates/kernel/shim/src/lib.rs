@@ -27,6 +27,7 @@ mod line;
 mod log;
 mod outbox;
 pub mod protocol;
+mod release;
 mod request;
 mod shim;
 mod start;

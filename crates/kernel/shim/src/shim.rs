@@ -33,6 +33,7 @@ use dhow_sys::rustix::io::Result;
 use crate::connection::{Connection, Phase, Progress};
 use crate::log::Log;
 use crate::protocol::{ExecStatus, Exit};
+use crate::release::Release;
 use crate::state::StateFolder;
 use crate::unit::Unit;
 
@@ -47,10 +48,28 @@ const BATCH: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Container {
     pub(crate) folder: StateFolder,
+    /// See [`dhow_runtime::Running::root`].
+    pub(crate) root: Option<OwnedFd>,
     pub(crate) cgroup_path: String,
     pub(crate) seccomp: Option<Program>,
     pub(crate) stdin_once: bool,
     pub(crate) log: Option<Log>,
+}
+
+/// What a shim's loop needs and what needs no container: made while that gets ready.
+#[derive(Debug)]
+pub(crate) struct Station {
+    poller: Poller,
+    listener: OwnedFd,
+    cgroup: Option<Cgroup>,
+}
+
+impl Station {
+    /// Listens in `folder`. Errors: those of bind(2) and epoll(7).
+    pub(crate) fn new(folder: &StateFolder, cgroup: &str) -> std::io::Result<Self> {
+        let cgroup = Layout::detect().ok().map(|layout| layout.open(cgroup));
+        Ok(Self { poller: Poller::new(BATCH)?, listener: folder.listen()?, cgroup })
+    }
 }
 
 /// The state of a shim.
@@ -68,6 +87,10 @@ pub(crate) struct Shim {
     pub(crate) ended: VecDeque<ExecStatus>,
     /// None once the container has ended, its control group is gone and its exit is known.
     pub(crate) folder: Option<StateFolder>,
+    /// Keeps the root's file system alive until the exit is told.
+    pub(crate) root: Option<OwnedFd>,
+    /// Who unlocks the folder in our place.
+    pub(crate) release: Option<Release>,
     pub(crate) cgroup_path: String,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) seccomp: Option<Program>,
@@ -91,10 +114,10 @@ enum Token {
 
 impl Shim {
     /// A shim around a container whose first process runs. Errors: those of epoll(7).
-    pub(crate) fn new(listener: OwnedFd, container: Container, first: Unit) -> Result<Self> {
+    pub(crate) fn new(station: Station, container: Container, first: Unit) -> Result<Self> {
         let mut shim = Self {
-            poller: Poller::new(BATCH)?,
-            listener,
+            poller: station.poller,
+            listener: station.listener,
             listening: Interest::NONE,
             crowded: false,
             next: FIRST_UNIT,
@@ -102,8 +125,10 @@ impl Shim {
             connections: BTreeMap::new(),
             ended: VecDeque::new(),
             folder: Some(container.folder),
+            root: container.root,
+            release: None,
             cgroup_path: container.cgroup_path,
-            cgroup: None,
+            cgroup: station.cgroup,
             seccomp: container.seccomp,
             stdin_once: container.stdin_once,
             log: container.log,
@@ -116,8 +141,6 @@ impl Shim {
 
     /// Runs until the container has ended and everything about it is delivered. Gives the exit code.
     pub(crate) fn run(mut self) -> u8 {
-        // Here and not before: nobody waits for us now.
-        self.cgroup = Layout::detect().ok().map(|layout| layout.open(&self.cgroup_path));
         self.watch_listener();
         let mut ready = Vec::with_capacity(BATCH);
         while !self.is_over() {
@@ -132,7 +155,7 @@ impl Shim {
             self.expire();
             self.watch_listener();
         }
-        self.answer_last();
+        self.answer_late();
         0
     }
 
@@ -172,14 +195,16 @@ impl Shim {
     fn accept(&mut self) {
         match fdpass::accept(&self.listener) {
             Ok(None) => {}
-            Ok(Some(socket)) => {
-                let ours = dhow_sys::rustix::process::geteuid().as_raw();
-                // The folder keeps others out; this keeps out those who were handed its descriptor.
-                if fdpass::peer_user(&socket).is_ok_and(|user| user == ours || user == 0) {
-                    self.add(Connection::new(socket, Phase::Request(Vec::new())));
-                }
-            }
+            Ok(Some(socket)) => self.welcome(socket),
             Err(_) => self.crowded = true,
+        }
+    }
+
+    fn welcome(&mut self, socket: OwnedFd) {
+        let ours = dhow_sys::rustix::process::geteuid().as_raw();
+        // The folder keeps others out; this keeps out those who were handed its descriptor.
+        if fdpass::peer_user(&socket).is_ok_and(|user| user == ours || user == 0) {
+            self.add(Connection::new(socket, Phase::Request(Vec::new())));
         }
     }
 
@@ -310,13 +335,19 @@ impl Shim {
 
     /// Answers those who connected while the container was ending, as far as their requests are here.
     /// The others read the end of the stream, and then the exit file.
-    fn answer_last(&mut self) {
+    pub(crate) fn answer_late(&mut self) {
         while let Ok(Some(socket)) = fdpass::accept(&self.listener) {
-            self.add(Connection::new(socket, Phase::Request(Vec::new())));
+            self.welcome(socket);
         }
-        let late: Vec<u32> = self.connections.keys().copied().collect();
+        let is_late = |connection: &Connection| matches!(connection.phase, Phase::Request(_));
+        let connections = self.connections.iter();
+        let late: Vec<u32> = connections
+            .filter(|(_, connection)| is_late(connection))
+            .map(|(number, _)| *number)
+            .collect();
         for number in late {
             self.read_request(number);
+            self.refresh_connection(number);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   clean process ─► read the memfd ─► lock the state folder ─► streams, log
-//!        ─► dhow_runtime::launch ─► control socket ─► shim.json ─► Started ─► loop (shim.rs)
+//!        ─► dhow_runtime::launch, and while its child gets ready the control socket
+//!        ─► shim.json ─► Started ─► loop (shim.rs)
 //!   any failure ─► undo ─► Failed ─► end
 //! ```
 //!
@@ -13,7 +14,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use dhow_error::{Classify, chain};
-use dhow_runtime::{Launch, LaunchError, Running};
+use dhow_runtime::{Bare, Help, Launch, LaunchError, Running};
 use dhow_seccomp::Program;
 use dhow_sys::rustix::fs::Mode;
 use dhow_sys::rustix::process::DumpableBehavior;
@@ -23,9 +24,10 @@ use crate::connection::{Attachment, Connection, Phase};
 use crate::frame::{self, HEADER_BYTES};
 use crate::log::Log;
 use crate::protocol::{
-    AttachStreams, Envelope, Failed, LaunchRequest, Reply, STATE_FILE, ShimState, Started, VERSION,
+    AttachStreams, Envelope, Failed, LaunchRequest, Reply, SOCKET_FILE, STATE_FILE, ShimState,
+    Started, VERSION,
 };
-use crate::shim::{Container, FIRST_UNIT, Shim};
+use crate::shim::{Container, FIRST_UNIT, Shim, Station};
 use crate::state::StateFolder;
 use crate::unit::{self, Unit};
 
@@ -39,7 +41,7 @@ struct Order {
 }
 
 /// Is the shim: `descriptors` are those of the launch message. Gives the exit code.
-pub(crate) fn run(descriptors: Vec<OwnedFd>, received_at_ns: u64) -> u8 {
+pub(crate) fn run(descriptors: Vec<OwnedFd>, bare: Option<Bare>, received_at_ns: u64) -> u8 {
     let forked_at_ns = process::monotonic_ns();
     become_clean();
     let mut descriptors = descriptors.into_iter();
@@ -50,7 +52,7 @@ pub(crate) fn run(descriptors: Vec<OwnedFd>, received_at_ns: u64) -> u8 {
         order.trace.push(("request received".to_owned(), received_at_ns));
         order.trace.push(("forked".to_owned(), forked_at_ns));
         order.trace.push(("request read".to_owned(), process::monotonic_ns()));
-        start(order)
+        start(order, bare)
     });
     let (answer, shim) = match started {
         Ok((started, shim)) => (Reply::Started(started), Some(shim)),
@@ -130,7 +132,7 @@ fn read_order(memory: OwnedFd, rest: Vec<OwnedFd>) -> Result<Order, Failed> {
 }
 
 /// Starts the container. On failure nothing of it is left.
-fn start(order: Order) -> Result<(Started, Shim), Failed> {
+fn start(order: Order, bare: Option<Bare>) -> Result<(Started, Shim), Failed> {
     let Order { request, seccomp, netns, attach, mut trace } = order;
     let folder = StateFolder::open(&request.state_dir).map_err(|error| {
         let path = request.state_dir.display();
@@ -145,7 +147,7 @@ fn start(order: Order) -> Result<(Started, Shim), Failed> {
             format!("cannot make the container's streams: {}", process::Reason(error)),
         )
     })?;
-    let mut running = dhow_runtime::launch(Launch {
+    let launch = Launch {
         spec: &request.spec,
         root: &request.root,
         cgroup: &request.cgroup,
@@ -154,21 +156,29 @@ fn start(order: Order) -> Result<(Started, Shim), Failed> {
         stdio,
         init: request.init,
         console_size: request.console_size,
-    })
-    .map_err(|error| launch_failed(&error))?;
+    };
+    let mut station = None;
+    let mut meanwhile = || station = Some(Station::new(&folder, &request.cgroup));
+    let mut running =
+        dhow_runtime::launch_with(launch, Help { bare: bare.as_ref(), meanwhile: &mut meanwhile })
+            .map_err(|error| {
+                let _ = folder.remove(SOCKET_FILE);
+                launch_failed(&error)
+            })?;
     // The container keeps its network by itself.
-    drop(netns);
+    drop((netns, bare));
     trace.append(&mut running.trace);
     let warnings = std::mem::take(&mut running.warnings);
     let container = Container {
         folder,
+        root: running.root.take(),
         cgroup_path: request.cgroup.clone(),
         seccomp,
         stdin_once: request.stdin_once,
         log,
     };
     let pid = running.pid;
-    let (shim, started_at_ns) = settle(running, ends, &request, container, attach)?;
+    let (shim, started_at_ns) = settle(running, ends, &request, (container, station), attach)?;
     trace.push(("replied".to_owned(), process::monotonic_ns()));
     // The runtime's two sides of the clone report by turns.
     trace.sort_by_key(|(_, at_ns)| *at_ns);
@@ -180,12 +190,15 @@ fn settle(
     running: Running,
     ends: unit::Ends,
     request: &LaunchRequest,
-    container: Container,
+    (container, station): (Container, Option<std::io::Result<Station>>),
     attach: Vec<(OwnedFd, AttachStreams)>,
 ) -> Result<(Shim, u64), Failed> {
     let spare = running.pidfd.try_clone();
     let cgroup = container.cgroup_path.clone();
-    let settled = watch(running, ends, request, container, attach);
+    // The runtime leaves nothing out; if it did, there would be no socket yet.
+    let station = station.unwrap_or_else(|| Station::new(&container.folder, &cgroup));
+    let settled =
+        station.and_then(|station| watch(running, ends, request, container, station, attach));
     settled.map_err(|error| {
         if let Ok(pidfd) = spare {
             let _ = event::send_signal(pidfd.as_fd(), 9);
@@ -206,6 +219,7 @@ fn watch(
     ends: unit::Ends,
     request: &LaunchRequest,
     container: Container,
+    station: Station,
     attach: Vec<(OwnedFd, AttachStreams)>,
 ) -> std::io::Result<(Shim, u64)> {
     let unit = Unit::new(None, running, ends, request.stdin_open)?;
@@ -217,9 +231,8 @@ fn watch(
         started_at_ns,
         cgroup: container.cgroup_path.clone(),
     };
-    let listener = container.folder.listen()?;
     container.folder.write(STATE_FILE, &state)?;
-    let mut shim = Shim::new(listener, container, unit)?;
+    let mut shim = Shim::new(station, container, unit)?;
     for (socket, streams) in attach {
         event::set_nonblocking(&socket)?;
         let attachment = Attachment { unit: FIRST_UNIT, streams, framed };

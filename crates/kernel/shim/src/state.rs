@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use dhow_sys::fdpass;
@@ -34,6 +34,11 @@ impl StateFolder {
             state.remove(name)?;
         }
         Ok(state)
+    }
+
+    /// Its descriptor, which has the lock.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
     }
 
     /// Listens on the control socket.

@@ -212,8 +212,8 @@ pub(crate) fn isolation() {
     let names: Vec<String> = open
         .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
         .collect();
-    // Null three times, the folder, the log, pidfd, epoll, the socket, two pipes.
-    assert!(names.len() <= 10, "{names:?}");
+    // Null three times, the folder, the log, pidfd, epoll, the socket, two pipes, the root.
+    assert!(names.len() <= 11, "{names:?}");
     let environment = std::fs::read(format!("/proc/{}/environ", second_started.shim_pid)).unwrap();
     assert!(environment.is_empty());
     second.signal(9);
