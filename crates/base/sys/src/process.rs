@@ -12,7 +12,7 @@ mod exec;
 
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::io::{Errno, Result};
@@ -94,6 +94,72 @@ fn clone_as_fork(namespaces: Namespaces, pidfd: &mut libc::c_int) -> libc::c_lon
     unsafe {
         libc::syscall(libc::SYS_clone, flags, 0_usize, ptr::from_mut(pidfd), 0_usize, 0_usize)
     }
+}
+
+/// Numbers of the descriptors that a child of [`clone_bare`] keeps.
+#[derive(Debug)]
+pub struct Kept(Vec<RawFd>);
+
+impl<'a> FromIterator<BorrowedFd<'a>> for Kept {
+    fn from_iter<I: IntoIterator<Item = BorrowedFd<'a>>>(descriptors: I) -> Self {
+        let mut numbers: Vec<RawFd> = descriptors.into_iter().map(|fd| fd.as_raw_fd()).collect();
+        numbers.sort_unstable();
+        Self(numbers)
+    }
+}
+
+/// As [`clone3`] without new namespaces; the child closes every descriptor but the standard ones and those
+/// `kept` before it does anything else. `body` is told whether that went well (close_range(2), Linux 5.9).
+///
+/// `body` may own or use those descriptors only: any other is closed beneath its owner.
+pub fn clone_bare(
+    cgroup: Option<BorrowedFd<'_>>,
+    kept: &Kept,
+    body: impl FnOnce(Result<()>) -> u8,
+) -> Result<Child> {
+    clone3(Namespaces::NONE, cgroup, || body(close_all_but(kept)))
+}
+
+/// Closes every descriptor but the standard ones and those `kept`.
+fn close_all_but(kept: &Kept) -> Result<()> {
+    let mut next: RawFd = 3;
+    for number in kept.0.iter().copied().filter(|number| *number >= 3) {
+        close_between(next, number - 1)?;
+        next = number + 1;
+    }
+    close_between(next, RawFd::MAX)
+}
+
+fn close_between(first: RawFd, last: RawFd) -> Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: this is a copy of the parent in which only the body of `clone_bare` runs, and by the
+    // condition there it has and uses none of these descriptors. The parent's own stay open.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+}
+
+/// Forks a sibling: its parent is ours, which alone can wait for it, and its pid namespace is the one that
+/// we have joined for our children. It runs `body` and ends with the code that it returns, as a child of
+/// [`clone3`], but with our signal mask. Gives its pid in our own pid namespace.
+///
+/// It is clone(2) and not clone3: seccomp profiles such as Docker's answer ENOSYS to that one.
+///
+/// Errors: those of clone(2); ENOMEM also if nobody is left in the pid namespace, EINVAL for an init.
+pub fn clone_sibling(body: impl FnOnce() -> u8) -> Result<i32> {
+    // The signal that our end sends, which is SIGCHLD after `clone3`, is that of the sibling too.
+    let flags = i64::from(libc::CLONE_PARENT);
+    // SAFETY: without CLONE_VM and with no stack given, clone behaves as fork: the sibling goes on with a
+    // copy of this stack, and both sides return here. Without flags that ask for them the kernel looks at
+    // none of the other arguments.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
+    if pid == 0 {
+        let _guard = ExitGuard;
+        let code = body();
+        exit(code);
+    }
+    check(pid)?;
+    Ok(pid as i32)
 }
 
 /// Ends the child if its body unwinds, so that a panic never runs the parent's code twice.
@@ -290,6 +356,7 @@ pub(crate) fn last_errno() -> Errno {
 
 #[cfg(test)]
 mod tests {
+    use rustix::pipe::pipe;
     use rustix::process::{WaitId, WaitIdOptions, waitid};
 
     use super::*;
@@ -304,6 +371,43 @@ mod tests {
     fn a_child_ends_with_the_code_of_its_body() {
         let child = clone3(Namespaces::NONE, None, || 42).unwrap();
         assert_eq!(code_of(&child), Some(42));
+    }
+
+    #[test]
+    fn a_bare_child_has_what_is_kept() {
+        use std::os::fd::AsFd;
+        let (kept, lost) = (pipe().unwrap(), pipe().unwrap());
+        let number = lost.0.as_raw_fd();
+        let list: Kept = [kept.1.as_fd(), kept.0.as_fd()].into_iter().collect();
+        let child = clone_bare(None, &list, |closed| {
+            let open = |number: RawFd| {
+                // SAFETY: only asked whether it is there.
+                let status = unsafe { libc::fcntl(number, libc::F_GETFD) };
+                status >= 0
+            };
+            let as_asked = open(kept.0.as_raw_fd()) && open(kept.1.as_raw_fd()) && !open(number);
+            u8::from(closed.is_err() || !as_asked)
+        });
+        assert_eq!(code_of(&child.unwrap()), Some(0));
+    }
+
+    #[test]
+    fn a_sibling_is_our_parents_child() {
+        let (read_end, write_end) = pipe().unwrap();
+        let first = clone3(Namespaces::NONE, None, || {
+            let parent = rustix::process::getppid();
+            let sibling =
+                clone_sibling(|| if rustix::process::getppid() == parent { 7 } else { 8 });
+            let pid = sibling.unwrap_or(0);
+            u8::from(rustix::io::write(&write_end, &pid.to_le_bytes()).is_err())
+        })
+        .unwrap();
+        assert_eq!(code_of(&first), Some(0));
+        let mut bytes = [0; 4];
+        rustix::io::read(&read_end, &mut bytes).unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::from_le_bytes(bytes)).unwrap();
+        let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).unwrap();
+        assert_eq!(status.and_then(|status| status.exit_status()), Some(7));
     }
 
     #[test]

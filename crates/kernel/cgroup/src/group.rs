@@ -190,6 +190,16 @@ impl Entry {
         self.directory.as_ref().map(AsFd::as_fd)
     }
 
+    /// That directory, kept no longer with the rest.
+    pub fn take_directory(&mut self) -> Option<OwnedFd> {
+        self.directory.take()
+    }
+
+    /// The descriptors that [`Entry::enter`] uses.
+    pub fn tasks(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.tasks.iter().map(AsFd::as_fd)
+    }
+
     /// Moves the calling thread into the v1 hierarchies. For a process of one thread, such as a child
     /// just cloned into [`Entry::directory`]. Allocates nothing.
     ///

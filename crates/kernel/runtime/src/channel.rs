@@ -4,11 +4,16 @@
 //!   child                                    parent
 //!     │  warning(text)*                        │  notes it
 //!     │  console(descriptor)?                  │  keeps it
+//!     │  successor(pid)?                       │  that process, its sibling, goes on instead
 //!     │  ready(trace)                          │  the next thing is exec
 //!     │  execve ── closes the socket ────────► │  end of file after `ready`: started
 //!     │  failure(step, kind, message, hint) ──►│  not started: kill, wait, clean up
 //!     ╳  (death) ────────────────────────────► │  end of file before `ready`: died on the way
 //! ```
+//!
+//! Only `ready` and `failure` are taken from the successor: in the container's pid namespace, a process that
+//! may trace others can make it say anything. The kernel tells who sends (SCM_CREDENTIALS, in the parent's
+//! own pids).
 //!
 //! A message is one packet of a SOCK_SEQPACKET socket pair, its first byte saying what it is. The child
 //! never waits for the parent: everything that it needs was there when it was cloned. Its end is
@@ -23,6 +28,7 @@ use dhow_sys::rustix::io::Errno;
 use dhow_sys::rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    sockopt::set_socket_passcred,
 };
 
 use crate::error::LaunchError;
@@ -45,6 +51,10 @@ pub(crate) struct Report {
     pub(crate) console: Option<OwnedFd>,
     pub(crate) marks: Vec<Mark>,
     pub(crate) warnings: Vec<String>,
+    /// The pid of the process that goes on, if it is not the one that was cloned.
+    pub(crate) successor: Option<i32>,
+    /// Who else was heard of.
+    pub(crate) other: Option<i32>,
     ready: bool,
     failure: Option<LaunchError>,
 }
@@ -53,7 +63,16 @@ pub(crate) struct Report {
 pub(crate) fn pair() -> Result<(Sender, Receiver), Errno> {
     let flags = SocketFlags::CLOEXEC;
     let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    set_socket_passcred(&other, true)?;
     Ok((Sender(one), Receiver(other)))
+}
+
+/// What one packet brings besides its bytes.
+#[derive(Debug, Default)]
+struct Packet {
+    length: usize,
+    descriptor: Option<OwnedFd>,
+    sender: Option<i32>,
 }
 
 impl Sender {
@@ -70,6 +89,11 @@ impl Sender {
         let descriptors = [master];
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         sendmsg(&self.0, &[IoSlice::new(b"C")], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// This process's sibling of that pid goes on in its place.
+    pub(crate) fn successor(&self, pid: i32) -> Result<(), Errno> {
+        self.send(b'P', &pid.to_le_bytes())
     }
 
     /// Everything is done but exec. Fails if the parent is gone.
@@ -102,41 +126,65 @@ impl Sender {
     }
 }
 
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Receiver {
-    /// Listens until the child has executed its command, has failed or has died.
-    pub(crate) fn listen(&self) -> Result<Report, LaunchError> {
+    /// Listens until the child (of pid `first`) has executed its command, has failed or has died.
+    pub(crate) fn listen(&self, first: i32) -> Result<Report, LaunchError> {
+        self.hear(first)?.finish()
+    }
+
+    /// Listens likewise; [`Report::finish`] says what came of it.
+    pub(crate) fn hear(&self, first: i32) -> Result<Report, LaunchError> {
         let mut report = Report::default();
         loop {
             let mut packet = [0_u8; LONGEST];
-            let (length, descriptor) = self.receive(&mut packet).map_err(|errno| {
+            let received = self.receive(&mut packet).map_err(|errno| {
                 let reason = dhow_sys::process::Reason(errno);
                 let message = format!("cannot hear from the container's process: {reason}");
                 LaunchError::new("listen", Kind::Internal, message)
             })?;
-            match packet.get(..length).unwrap_or_default().split_first() {
-                Some((what, body)) => report.take(*what, body, descriptor),
-                None => return report.finish(),
+            match packet.get(..received.length).unwrap_or_default().split_first() {
+                Some((what, body)) if received.sender == Some(first) => {
+                    report.take(*what, body, received.descriptor);
+                }
+                Some((what, body)) => {
+                    report.other = received.sender;
+                    report.take_ending(*what, body);
+                }
+                None => return Ok(report),
             }
         }
     }
 
-    fn receive(&self, packet: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
-        let mut space = [MaybeUninit::uninit(); dhow_sys::rustix::cmsg_space!(ScmRights(1))];
+    fn receive(&self, packet: &mut [u8]) -> Result<Packet, Errno> {
+        let mut space =
+            [MaybeUninit::uninit(); dhow_sys::rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let message = loop {
             let mut parts = [IoSliceMut::new(packet)];
             match recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Err(Errno::INTR) => {}
                 // The child's end closed with unread packets of ours: cannot be, we send none.
-                Err(Errno::CONNRESET) => return Ok((0, None)),
+                Err(Errno::CONNRESET) => return Ok(Packet::default()),
                 other => break other?,
             }
         };
-        let descriptor = ancillary.drain().find_map(|part| match part {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
-        Ok((message.bytes, descriptor))
+        let mut received = Packet { length: message.bytes, ..Packet::default() };
+        for part in ancillary.drain() {
+            match part {
+                RecvAncillaryMessage::ScmRights(mut all) => received.descriptor = all.next(),
+                RecvAncillaryMessage::ScmCredentials(who) => {
+                    received.sender = Some(who.pid.as_raw_nonzero().get());
+                }
+                _ => {}
+            }
+        }
+        Ok(received)
     }
 }
 
@@ -151,6 +199,13 @@ impl Report {
         match what {
             b'W' => self.warnings.push(String::from_utf8_lossy(body).into_owned()),
             b'C' => self.console = descriptor,
+            b'P' => self.successor = body.first_chunk().map(|pid| i32::from_le_bytes(*pid)),
+            _ => self.take_ending(what, body),
+        }
+    }
+
+    fn take_ending(&mut self, what: u8, body: &[u8]) {
+        match what {
             b'R' => {
                 self.ready = true;
                 self.marks = Trace::decode(body);
@@ -160,7 +215,8 @@ impl Report {
         }
     }
 
-    fn finish(self) -> Result<Self, LaunchError> {
+    /// What came of the start.
+    pub(crate) fn finish(self) -> Result<Self, LaunchError> {
         match (&self.failure, self.ready) {
             (Some(failure), _) => Err(failure.clone()),
             (None, true) => Ok(self),
@@ -204,6 +260,24 @@ fn kind_of(byte: u8) -> Kind {
 mod tests {
     use super::*;
 
+    fn ourselves() -> i32 {
+        dhow_sys::rustix::process::getpid().as_raw_nonzero().get()
+    }
+
+    #[test]
+    fn the_successor_only_ends_it() {
+        let (sender, receiver) = pair().unwrap();
+        sender.successor(5).unwrap();
+        sender.warning("careful");
+        sender.console(receiver.as_fd()).unwrap();
+        sender.ready(&Trace::new()).unwrap();
+        drop(sender);
+        let report = receiver.hear(1).unwrap();
+        assert_eq!((report.successor, report.other), (None, Some(ourselves())));
+        assert!(report.warnings.is_empty() && report.console.is_none());
+        assert!(report.finish().is_ok());
+    }
+
     #[test]
     fn a_failure_arrives_whole() {
         let (sender, receiver) = pair().unwrap();
@@ -212,7 +286,7 @@ mod tests {
         sender.warning("careful");
         sender.failure(Step::Mounts, &error);
         drop(sender);
-        assert_eq!(receiver.listen().unwrap_err(), error);
+        assert_eq!(receiver.listen(ourselves()).unwrap_err(), error);
     }
 
     #[test]
@@ -224,7 +298,7 @@ mod tests {
         sender.warning("careful");
         sender.ready(&trace).unwrap();
         drop(sender);
-        let report = receiver.listen().unwrap();
+        let report = receiver.listen(ourselves()).unwrap();
         assert!(report.console.is_some());
         assert_eq!(report.warnings, ["careful"]);
         assert_eq!(report.marks.len(), 1);
@@ -234,7 +308,7 @@ mod tests {
     fn silence_is_death() {
         let (sender, receiver) = pair().unwrap();
         drop(sender);
-        assert!(receiver.listen().is_err());
+        assert!(receiver.listen(ourselves()).is_err());
     }
 
     #[test]

@@ -1,20 +1,34 @@
 //! Starting another process in a running container.
 //!
-//! The parent joins the container's pid namespace for its children only and clones; the child enters the
-//! container's control group and joins its other namespaces by one setns of the pid descriptor, which
-//! cannot have been given to another process meanwhile. From its mount namespace on, everything it sees is
-//! the container's: it holds no descriptor of a host's directory without close-on-exec, and it is not
-//! dumpable (CVE-2016-9962, CVE-2019-5736).
+//! ```text
+//!   parent:  plan ─► clone3 ─► listens ──────────────────► reaps the joining process ─► (failure: kill)
+//!                      │ its pid namespace                                       ▲
+//!   joining process:   closes what is not its own ─► cgroup ─► namespaces ─► terminal ─► streams, limits,
+//!                      │   working directory, user, capabilities, filter         │ successor(pid)
+//!                      └─► clone(CLONE_PARENT) ──────────────────────────────────┘
+//!                            │ the container's pid namespace
+//!   the command's process:   session, terminal, dies with its parent ─► ready ─► exec
+//! ```
+//!
+//! A process of the container with CAP_SYS_PTRACE may do with every process that it sees what it likes,
+//! dumpable or not (CVE-2016-9962). So what it can see is from its first instant no more than the command
+//! will be: its root, namespaces, user, capabilities and filter are the command's, and it has no descriptor
+//! but its streams and the channel's end, on which it can only say `ready` or `failure`. The process that
+//! joins stays in our pid namespace, which the container does not see. All namespaces are joined by one
+//! setns of the pid descriptor, which cannot have been given to another process meanwhile.
+//!
+//! The price: for an instant there is one more process in the control group and of the user, which a limit
+//! of processes may refuse; and a seccomp profile must allow clone, setsid and prctl. Loading the filter in
+//! the command's process instead would let a tracer use it unfiltered.
 
-use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_cgroup::{Entry, Layout};
 use dhow_error::Kind;
 use dhow_rootfs::{Console, private_procfs};
 use dhow_spec::oci_runtime::Process;
 use dhow_sys::namespace::{self, Namespaces};
-use dhow_sys::process::{Reason, clone3};
+use dhow_sys::process::{Kept, Reason, clone_bare, clone_sibling};
 use dhow_sys::rustix::io::Errno;
 
 use crate::channel;
@@ -36,41 +50,55 @@ pub(crate) fn exec(
     let input = ProcessInput { process, seccomp: target.seccomp, stdio, console_size, init: false };
     let prepared = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
     let classified = |error| LaunchError::classified("cgroup", &error);
-    let entry = Layout::detect()
+    let mut entry = Layout::detect()
         .and_then(|layout| layout.open(target.cgroup).entry())
         .map_err(classified)?;
     notes.mark("plan");
     let (sender, receiver) = channel::pair().map_err(parent::no_channel)?;
-    let receiver = Cell::new(Some(receiver));
-    let container = target.pidfd;
-    let child = parent::with_pid_namespace(Some(&container), || {
-        clone3(Namespaces::NONE, entry.directory(), || {
-            process::close_in_child(&receiver);
-            let mut progress = Progress::new(sender);
-            let error = run(prepared, container, &entry, &mut progress);
-            progress.fail(&error);
-            1
-        })
+    let container = target.pidfd.try_clone_to_owned().map_err(|error| {
+        let message = format!("cannot keep the container's pid descriptor: {error}");
+        LaunchError::new("clone", Kind::Internal, message)
     })?;
+    let kept: Kept = entry
+        .tasks()
+        .chain(prepared.streams.descriptors())
+        .chain([container.as_fd(), sender.as_fd()])
+        .collect();
+    let directory = entry.take_directory();
+    let child = clone_bare(directory.as_ref().map(AsFd::as_fd), &kept, move |closed| {
+        let mut progress = Progress::new(sender);
+        match run(prepared, container, entry, closed, &mut progress) {
+            Ok(()) => 0,
+            Err(error) => {
+                progress.fail(&error);
+                1
+            }
+        }
+    })
+    .map_err(not_cloned)?;
     notes.mark("clone");
-    parent::finish(child, receiver.take(), notes)
+    parent::finish_joined(&child, &receiver, notes)
 }
 
-/// The child; comes back only with why it did not become its command.
+/// The process that joins: confines itself and leaves a sibling in the container.
 fn run(
-    prepared: Prepared,
-    container: BorrowedFd<'_>,
-    entry: &Entry,
+    mut prepared: Prepared,
+    container: OwnedFd,
+    entry: Entry,
+    closed: Result<(), Errno>,
     progress: &mut Progress,
-) -> LaunchError {
-    let console = match enter(&prepared, container, entry, progress) {
-        Ok(console) => console,
-        Err(error) => return error,
-    };
-    match process::open_root() {
-        Ok(root) => prepared.become_command(root.as_fd(), console, progress),
-        Err(error) => error,
-    }
+) -> Result<(), LaunchError> {
+    closed.map_err(|errno| parent::failed("cannot close descriptors", errno))?;
+    let console = enter(&prepared, container.as_fd(), &entry, progress)?;
+    drop((container, entry));
+    let terminal = prepared.confine_for_sibling(process::open_root()?, console, progress)?;
+    let sibling = clone_sibling(|| {
+        let error = prepared.become_as_sibling(terminal, progress);
+        progress.fail(&error);
+        1
+    });
+    let pid = sibling.map_err(not_cloned)?;
+    progress.sender.successor(pid).map_err(|errno| parent::failed("cannot report", errno))
 }
 
 fn enter(
@@ -87,7 +115,8 @@ fn enter(
         | Namespaces::CGROUP
         | Namespaces::UTS
         | Namespaces::IPC
-        | Namespaces::NETWORK;
+        | Namespaces::NETWORK
+        | Namespaces::PID;
     namespace::join(container, all).map_err(not_joined)?;
     progress.enter(Step::Console);
     let console = match prepared.streams {
@@ -106,4 +135,20 @@ fn not_joined(errno: Errno) -> LaunchError {
     }
     let message = format!("cannot join the container's namespaces: {}", Reason(errno));
     LaunchError::new("namespaces", Kind::Internal, message)
+}
+
+/// Also the clone of what is confined: with its limits, and by its filter.
+fn not_cloned(errno: Errno) -> LaunchError {
+    let error = parent::failed("cannot clone into the container", errno);
+    match errno {
+        // Nobody is left in its pid namespace.
+        Errno::NOMEM => LaunchError::new("clone", Kind::Conflict, "the container is not running"),
+        Errno::AGAIN => error.with_hint(
+            "a limit of processes is reached (--pids-limit or --ulimit nproc): an exec needs room for two",
+        ),
+        Errno::PERM | Errno::NOSYS | Errno::ACCESS => {
+            error.with_hint("the seccomp profile must allow clone, setsid and prctl")
+        }
+        _ => error,
+    }
 }

@@ -1,7 +1,7 @@
 //! Starts a process in a container: plan, clone3, prepared steps, exec.
 //!
 //! [`launch`] makes a container around its first process, [`exec`] adds a process to a running one. Both
-//! check and prepare everything first, clone once, and then only listen: the child walks through its steps
+//! check and prepare everything first, clone, and then only listen: the child walks through its steps
 //! alone ([`launch`] and [`exec`] draw them in their modules), reports a failed one over a socket, and
 //! closes that socket by executing its command.
 //!
@@ -25,6 +25,7 @@ mod parent;
 mod process;
 mod stdio;
 mod trace;
+mod tracers;
 mod user;
 
 use std::ffi::OsString;

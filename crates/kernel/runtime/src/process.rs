@@ -5,9 +5,13 @@
 //! ```text
 //!   start     signals to default, umask 0, own keyring and session
 //!   (launch: control group, namespaces, root)  (exec: control group, namespaces of the container)
-//!   become    streams or terminal ─► limits ─► descriptors close-on-exec ─► working directory ─► user
-//!             ─► capabilities and filter ─► dies with its parent ─► exec
+//!   confine   streams or terminal ─► limits ─► descriptors close-on-exec ─► working directory ─► user
+//!             ─► capabilities, mostly with the filter
+//!   (exec: a process in the container's pid namespace, in a session of its own)
+//!   become    dies with its parent ─► filter, if not yet ─► exec
 //! ```
+//!
+//! For exec the filter always comes before that process.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -113,30 +117,81 @@ impl Prepared {
         })
     }
 
-    /// Becomes the command; comes back only with why not. `/` is the container's root by now.
+    /// Becomes the command; comes back only with why not. `/` is the container's root by now, and this is
+    /// the process to be.
     pub(crate) fn become_command(
         mut self,
         root: BorrowedFd<'_>,
         console: Option<Console>,
         progress: &mut Progress,
     ) -> LaunchError {
-        match self.prepare_to_execute(root, console, progress) {
-            Ok(()) => self.command.execute(),
+        let confined = self.install_streams(console, progress).and_then(|terminal| {
+            if terminal {
+                Streams::own_terminal()?;
+            }
+            self.confine(root, progress)?;
+            tie_to_parent()?;
+            self.load_last_filter(progress)
+        });
+        match confined {
+            Ok(()) => self.execute(progress),
             Err(error) => error,
         }
     }
 
-    fn prepare_to_execute(
+    /// Everything that does not take the process to be; that is a sibling made after it, which calls
+    /// [`Prepared::become_as_sibling`]. Gives whether its streams are a terminal. No descriptor but the
+    /// standard streams and the channel's is left open.
+    pub(crate) fn confine_for_sibling(
         &mut self,
-        root: BorrowedFd<'_>,
+        root: OwnedFd,
         console: Option<Console>,
         progress: &mut Progress,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<bool, LaunchError> {
+        let terminal = self.install_streams(console, progress)?;
+        self.streams.close_spare();
+        self.confine(root.as_fd(), progress)?;
+        drop(root);
+        self.load_last_filter(progress)?;
+        Ok(terminal)
+    }
+
+    /// The sibling of the process that is confined becomes the command; comes back only with why not.
+    pub(crate) fn become_as_sibling(&self, terminal: bool, progress: &mut Progress) -> LaunchError {
+        let session = setsid().map_err(|errno| failed("cannot make a session", errno));
+        let ready = session.and_then(|_| {
+            if terminal {
+                Streams::own_terminal()?;
+            }
+            tie_to_parent()
+        });
+        match ready {
+            Ok(()) => self.execute(progress),
+            Err(error) => error,
+        }
+    }
+
+    /// Gives whether they are a terminal.
+    fn install_streams(
+        &self,
+        console: Option<Console>,
+        progress: &mut Progress,
+    ) -> Result<bool, LaunchError> {
         progress.enter(Step::Setup);
+        let terminal = console.is_some();
         match console {
-            Some(console) => self.streams.take_console(console, &progress.sender)?,
+            Some(console) => self.streams.install_console(console, &progress.sender)?,
             None => self.streams.install()?,
         }
+        Ok(terminal)
+    }
+
+    /// Limits, working directory, user and what it may do.
+    fn confine(
+        &mut self,
+        root: BorrowedFd<'_>,
+        progress: &mut Progress,
+    ) -> Result<(), LaunchError> {
         self.limits.set_rlimits(&progress.sender)?;
         close_on_exec_from(3).map_err(|errno| failed("cannot close descriptors", errno))?;
         // As root first: it may enter what the user may not. The user is asked again below, because it may
@@ -157,17 +212,23 @@ impl Prepared {
             Err(Errno::ACCESS | Errno::PERM) => self.enter_cwd().map_err(|e| self.cwd_error(e))?,
             other => other.map_err(|errno| self.cwd_error(errno))?,
         }
-        // Cleared by every change of identity, so it comes after.
-        set_parent_process_death_signal(Some(Signal::KILL))
-            .map_err(|errno| failed("cannot tie the process to its shim", errno))?;
+        Ok(())
+    }
 
+    fn load_last_filter(&self, progress: &mut Progress) -> Result<(), LaunchError> {
         progress.enter(Step::Seccomp);
         self.identity.take_on_last()?;
-
         progress.enter(Step::Ready);
+        Ok(())
+    }
+
+    fn execute(&self, progress: &mut Progress) -> LaunchError {
         progress.enter(Step::Exec);
         // If the parent died before the death signal was set, nobody listens here.
-        progress.sender.ready(&progress.trace).map_err(|errno| failed("cannot report", errno))
+        match progress.sender.ready(&progress.trace) {
+            Ok(()) => self.command.execute(),
+            Err(errno) => failed("cannot report", errno),
+        }
     }
 
     /// Enters the working directory and makes sure that it is inside the root (CVE-2024-21626).
@@ -189,6 +250,13 @@ impl Prepared {
         };
         LaunchError::new("setup", kind, message)
     }
+}
+
+/// Has this process killed when its parent ends. Cleared by every change of identity and by clone(2), so it
+/// comes after.
+fn tie_to_parent() -> Result<(), LaunchError> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|errno| failed("cannot tie the process to its shim", errno))
 }
 
 /// Security and scheduling settings that would otherwise be silently without effect.

@@ -47,8 +47,22 @@ impl Streams {
         })
     }
 
-    /// Makes a terminal this session's and its streams; sends its master to the parent.
-    pub(crate) fn take_console(
+    /// The descriptors that [`Streams::install`] uses.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let given = match self {
+            Self::Given(streams) => streams.as_slice(),
+            Self::Console(_) => &[],
+        };
+        given.iter().map(AsFd::as_fd)
+    }
+
+    /// Closes what has been installed, but for the standard streams themselves.
+    pub(crate) fn close_spare(&mut self) {
+        *self = Self::Console(None);
+    }
+
+    /// Makes a terminal the streams; sends its master to the parent.
+    pub(crate) fn install_console(
         &self,
         console: Console,
         sender: &Sender,
@@ -62,12 +76,16 @@ impl Streams {
             .console(console.master.as_fd())
             .map_err(|errno| failed("cannot hand out the terminal", errno))?;
         let slave = lift(console.slave)?;
-        ioctl_tiocsctty(&slave)
-            .map_err(|errno| failed("cannot make the terminal the session's", errno))?;
         ALL.into_iter().try_for_each(|number| {
             install_standard(slave.as_fd(), number)
                 .map_err(|errno| failed("cannot install the terminal", errno))
         })
+    }
+
+    /// Makes the terminal that has been installed this session's.
+    pub(crate) fn own_terminal() -> Result<(), LaunchError> {
+        ioctl_tiocsctty(stdin())
+            .map_err(|errno| failed("cannot make the terminal the session's", errno))
     }
 
     /// Gives pipes and terminals to the user, so that it can open /dev/stdout again.

@@ -87,3 +87,54 @@ fn our_own_children_stay_in_our_pid_namespace() {
     assert_eq!(own, children);
     stage::kill(&running);
 }
+
+#[test]
+fn an_exec_leaves_no_process_behind() {
+    let stage = Stage::new("exec sleep 100");
+    let running = stage.start();
+    let alone = stage::children();
+    stage.exec(&running, &stage.process(&["true"])).unwrap();
+    assert!(stage.exec(&running, &stage.process(&["nosuch"])).is_err());
+    assert_eq!(stage::children(), alone);
+    stage::kill(&running);
+}
+
+#[test]
+fn a_profile_that_forbids_to_fork_is_named() {
+    let mut stage = Stage::new("exec sleep 100");
+    let running = stage.start();
+    let alone = stage::children();
+    for (call, action, message) in [
+        ("clone", "SCMP_ACT_ERRNO", "cannot clone into the container: operation not permitted"),
+        ("setsid", "SCMP_ACT_ERRNO", "cannot make a session: operation not permitted"),
+        ("clone", "SCMP_ACT_KILL_PROCESS", "the seccomp profile has killed the process"),
+        ("setsid", "SCMP_ACT_KILL_PROCESS", "the seccomp profile has killed the process"),
+    ] {
+        for no_new_privs in [true, false] {
+            stage.seccomp = Some(json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{ "names": [call], "action": action }],
+            }));
+            let mut process = stage.process(&["true"]);
+            process["noNewPrivileges"] = json!(no_new_privs);
+            let error = stage.exec(&running, &process).err().unwrap();
+            assert!(error.message().starts_with(message), "{call} {action}: {error:?}");
+            assert_eq!(error.exit_code(), 125);
+            assert_eq!(stage::children(), alone);
+        }
+    }
+    stage::kill(&running);
+}
+
+#[test]
+fn a_full_container_says_so() {
+    let stage =
+        Stage::new("exec sleep 100").set("/linux/resources", json!({ "pids": { "limit": 1 } }));
+    let running = stage.start();
+    let alone = stage::children();
+    let error = stage.exec(&running, &stage.process(&["true"])).err().unwrap();
+    assert!(error.message().contains("resource temporarily unavailable"), "{error:?}");
+    assert!(dhow_error::Classify::hint(&error).is_some_and(|hint| hint.contains("--pids-limit")));
+    assert_eq!(stage::children(), alone);
+    stage::kill(&running);
+}

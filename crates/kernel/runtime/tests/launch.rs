@@ -69,6 +69,21 @@ fn a_given_network_and_namespaces_by_path_are_joined() {
 }
 
 #[test]
+fn cve_2016_9962_the_processes_of_a_tracer_are_not_joined() {
+    let traces = json!(["CAP_SYS_PTRACE"]);
+    let other = Stage::new("exec sleep 100").set("/process/capabilities/bounding", traces);
+    let running = other.start();
+    let pid = format!("/proc/{}/ns/pid", running.pid);
+    let stage = Stage::new("true").set(
+        "/linux/namespaces",
+        json!([{ "type": "mount" }, { "type": "ipc" }, { "type": "network" }, { "type": "pid", "path": pid }]),
+    );
+    let error = stage.set("/hostname", json!(null)).try_run().err().unwrap();
+    assert!(error.message().contains("may trace"), "{error:?}");
+    stage::kill(&running);
+}
+
+#[test]
 fn a_new_network_has_lo_up() {
     let output = Stage::new("ip -o link show lo; ip -o link | wc -l").run();
     assert!(output.out.contains(",UP"), "{}{}", output.out, output.err);

@@ -125,9 +125,7 @@ impl Stage {
 
     pub(crate) fn launch_with(&self, stdio: Stdio) -> Result<Running, LaunchError> {
         let spec: Spec = serde_json::from_value(self.spec.clone()).unwrap();
-        let filter = self.seccomp.as_ref().map(|profile| {
-            dhow_seccomp::compile(&serde_json::from_value(profile.clone()).unwrap()).unwrap()
-        });
+        let filter = self.filter();
         launch(Launch {
             spec: &spec,
             root: &self.root(),
@@ -141,6 +139,12 @@ impl Stage {
     }
 
     /// Runs it to its end.
+    fn filter(&self) -> Option<dhow_seccomp::Program> {
+        self.seccomp.as_ref().map(|profile| {
+            dhow_seccomp::compile(&serde_json::from_value(profile.clone()).unwrap()).unwrap()
+        })
+    }
+
     pub(crate) fn run(&self) -> Output {
         self.try_run().unwrap_or_else(|error| panic!("{}: {error}", error.step()))
     }
@@ -161,7 +165,9 @@ impl Stage {
     /// Runs another process in it to its end.
     pub(crate) fn exec(&self, running: &Running, process: &Value) -> Result<Output, LaunchError> {
         let process: Process = serde_json::from_value(process.clone()).unwrap();
-        let target = Target { pidfd: running.pidfd.as_fd(), cgroup: &self.cgroup, seccomp: None };
+        let filter = self.filter();
+        let seccomp = filter.as_ref();
+        let target = Target { pidfd: running.pidfd.as_fd(), cgroup: &self.cgroup, seccomp };
         let (stdio, pipes) = pipes();
         let running = exec(&target, &process, stdio, None)?;
         Ok(gather(&running, pipes))

@@ -1,5 +1,5 @@
 //! What each step of a container's network costs, in microseconds: `cargo run -p dhow-netns --example
-//! figures`, as root. The "host" is a network namespace of its own, so the machine's network stays as
+//! steps`, as root. The "host" is a network namespace of its own, so the machine's network stays as
 //! it is.
 
 use std::error::Error;

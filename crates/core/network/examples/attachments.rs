@@ -1,5 +1,5 @@
 //! What attaching a container to each kind of network costs: `cargo run -p dhow-network --example
-//! figures`, as root. The "host" is a network namespace of its own, so the machine's network stays as
+//! attachments`, as root. The "host" is a network namespace of its own, so the machine's network stays as
 //! it is.
 
 use std::error::Error;
@@ -38,7 +38,7 @@ async fn measure() -> Result<(), Box<dyn Error>> {
             tokio::time::sleep(Duration::from_millis(10)).await;
             let request = AttachRequest {
                 id: ContainerId::random()?,
-                mode: mode.clone(),
+                mode,
                 ports: ports.clone(),
                 address: None,
                 mac: None,
