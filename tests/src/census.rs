@@ -172,6 +172,25 @@ pub fn end_processes_of(folder: &Path) {
     }
 }
 
+/// Ends what is in the control groups of this name, and removes them: the last resort of a failed test.
+pub fn remove_cgroups(name: &str) {
+    use dhow_sys::rustix::process::{Pid, Signal, kill_process};
+    let mut folders = BTreeSet::new();
+    folders_below(Path::new("/sys/fs/cgroup"), &mut folders);
+    let of_name = |folder: &&String| Path::new(folder).iter().any(|part| part == name);
+    // The deepest come first.
+    for folder in folders.iter().rev().filter(of_name) {
+        let members = fs::read_to_string(format!("{folder}/cgroup.procs")).unwrap_or_default();
+        for pid in members.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let begin = Instant::now();
+        while fs::remove_dir(folder).is_err() && begin.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 /// Processes other than this one that hold a file in `folder` open.
 fn processes_of(folder: &Path) -> Vec<i32> {
     let own = std::process::id().cast_signed();

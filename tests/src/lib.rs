@@ -1,14 +1,16 @@
-//! What the black-box tests, the demo and the benchmarks share: a daemon of one's own, images made
-//! from Debian's static busybox, and a census of what dhow may leave on a machine.
+//! What the black-box tests, the demo and the benchmarks share: a daemon of one's own, bundles, images
+//! made from Debian's static busybox, and a census of what dhow may leave on a machine.
 //!
 //! Nothing here knows dhow's insides: it runs the built binary and reads what the kernel shows.
 
+pub mod bundle;
 pub mod census;
 pub mod daemon;
 pub mod http;
 pub mod images;
 pub mod terminal;
 
+pub use bundle::Bundle;
 pub use daemon::{Daemon, Output};
 pub use dhow_sys::rustix;
 

@@ -1,0 +1,3 @@
+//! `dhow oci`: bundles without a daemon, a file per feature.
+
+mod run;
