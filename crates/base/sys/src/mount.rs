@@ -140,3 +140,35 @@ pub fn clone_tree(of: impl AsFd, recursive: bool) -> Result<OwnedFd> {
     }
     open_tree(of, c"", flags)
 }
+
+/// Whether an overlay takes its layers one by one, as `lowerdir+` (Linux 6.7). Told by uname(2): an older
+/// kernel that is tried logs a line of complaint each time. With a distribution's changes an older one may
+/// be able to as well; there a list of layers does.
+pub fn overlay_takes_layers_singly() -> bool {
+    at_least(rustix::system::uname().release().to_bytes(), (6, 7))
+}
+
+/// Whether a kernel's release, such as `6.1.0-18-amd64`, is `wanted` or a later one.
+fn at_least(release: &[u8], wanted: (u32, u32)) -> bool {
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
+        digits.iter().fold(0, |number: u32, digit| {
+            number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))
+        })
+    });
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_compare_by_number() {
+        for newer in ["6.7.0", "6.18.44-fc-v669", "6.7-rc1", "6.10.0-1-cloud-amd64", "10.0"] {
+            assert!(at_least(newer.as_bytes(), (6, 7)), "{newer}");
+        }
+        for older in ["6.6.99", "6.1.0-18-amd64", "5.15.0-101-generic", "6", "2.6.60", "", "x"] {
+            assert!(!at_least(older.as_bytes(), (6, 7)), "{older}");
+        }
+    }
+}

@@ -148,18 +148,14 @@ fn overlay(scratch: &Path) -> Result<OwnedFd> {
 /// upper one, hence `empty`.
 fn read_only_overlay(folder: &Path, empty: &Path) -> Result<OwnedFd> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let appended = rustix::mount::fsconfig_set_string(&context, "lowerdir+", folder)
-        .and_then(|()| rustix::mount::fsconfig_set_string(&context, "lowerdir+", empty));
-    match appended {
-        Ok(()) => {}
-        // Before Linux 6.7 there is only the list.
-        Err(Errno::INVAL) => {
-            let mut list = escaped(folder);
-            list.push(b':');
-            list.extend(escaped(empty));
-            rustix::mount::fsconfig_set_string(&context, "lowerdir", list)?;
-        }
-        Err(error) => return Err(error),
+    if crate::mount::overlay_takes_layers_singly() {
+        rustix::mount::fsconfig_set_string(&context, "lowerdir+", folder)?;
+        rustix::mount::fsconfig_set_string(&context, "lowerdir+", empty)?;
+    } else {
+        let mut list = escaped(folder);
+        list.push(b':');
+        list.extend(escaped(empty));
+        rustix::mount::fsconfig_set_string(&context, "lowerdir", list)?;
     }
     rustix::mount::fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use dhow_sys::mount::overlay_takes_layers_singly;
 use dhow_sys::rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
     XattrFlags, chmodat, chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat,
@@ -64,16 +65,13 @@ fn stack(lower: &[PathBuf]) -> io::Result<Option<OwnedFd>> {
     let links: Vec<String> =
         layers.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (number, link) in links.iter().enumerate() {
-        match fsconfig_set_string(context.as_fd(), "lowerdir+", link.as_str()) {
-            Ok(()) => {}
-            // Before Linux 6.5 all of them are one value, which has room for a dozen.
-            Err(Errno::INVAL) if number == 0 => {
-                fsconfig_set_string(context.as_fd(), "lowerdir", links.join(":"))?;
-                break;
-            }
-            Err(errno) => return Err(errno.into()),
+    if overlay_takes_layers_singly() {
+        for link in &links {
+            fsconfig_set_string(context.as_fd(), "lowerdir+", link.as_str())?;
         }
+    } else {
+        // All of them are one value, which has room for a dozen.
+        fsconfig_set_string(context.as_fd(), "lowerdir", links.join(":"))?;
     }
     fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;

@@ -20,7 +20,7 @@
 //! opened beneath its root, and what is attached goes onto the descriptor that was opened. The child
 //! allocates only where something is missing in the image, or fails.
 //!
-//! Needs Linux 5.12 (mount_setattr); an overlay of more layers than fit one string needs 6.5.
+//! Needs Linux 5.12 (mount_setattr); an overlay of more layers than fit one string needs 6.7.
 
 mod bare;
 mod console;

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use dhow_sys::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, Propagation,
     UnmountFlags, change_propagation, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-    move_mount, open_tree, unmount,
+    move_mount, open_tree, overlay_takes_layers_singly, unmount,
 };
 use dhow_sys::rustix::fs::{CWD, Mode, OFlags, open};
 use dhow_sys::rustix::io::Errno;
@@ -75,7 +75,7 @@ impl PreparedRoot {
         }
     }
 
-    /// The root as a detached mount. `None` on a kernel that can only make it at a path (before Linux 6.5
+    /// The root as a detached mount. `None` on a kernel that can only make it at a path (before Linux 6.7
     /// an overlay takes its layers only as one string).
     pub(crate) fn make(&self) -> Result<Option<OwnedFd>, Failure> {
         match self {
@@ -89,6 +89,7 @@ impl PreparedRoot {
                 change_propagation(tree.as_fd(), Propagation::Slave, true).doing(doing)?;
                 Ok(Some(tree))
             }
+            Self::Overlay { .. } if !overlay_takes_layers_singly() => Ok(None),
             Self::Overlay { lower, upper, work } => match overlay(lower, upper, work) {
                 Ok(mount) => Ok(Some(mount)),
                 Err(failure) if failure.errno() == Errno::INVAL => Ok(None),
@@ -106,9 +107,11 @@ impl PreparedRoot {
         let Self::Overlay { lower, upper, work } = self else {
             return Err(Failure::new(Errno::INVAL, "cannot attach the container's root"));
         };
-        overlay_by_string(lower, upper, work)
+        overlay_by_string(lower, upper, work).map_err(|failure| {
             // What was wrong may have been something else: that failure says more.
-            .map_err(|failure| overlay(lower, upper, work).err().unwrap_or(failure))
+            let other = overlay_takes_layers_singly().then(|| overlay(lower, upper, work).err());
+            other.flatten().unwrap_or(failure)
+        })
     }
 }
 
@@ -148,7 +151,7 @@ pub(crate) fn onto_slash(mount: OwnedFd) -> Result<OwnedFd, Failure> {
     Ok(mount)
 }
 
-/// The overlay as a detached mount, layer by layer (Linux 6.5).
+/// The overlay as a detached mount, layer by layer (Linux 6.7).
 fn overlay(lower: &[CString], upper: &CString, work: &CString) -> Result<OwnedFd, Failure> {
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .doing(|| "cannot open the overlay file system")?;
