@@ -3,6 +3,7 @@
 //! Each command is a file; this one only reads the first word.
 
 mod bench;
+mod conformance;
 mod demo;
 mod guest;
 mod packages;
@@ -19,6 +20,7 @@ cargo xtask COMMAND
   test [FILTER]    everything CI checks: packages, format, clippy, tidy, all tests, the guest, the demo;
                    with FILTER only the tests whose name contains it
   guest            dhow on Debian's kernel with cgroup v2, in a QEMU guest
+  conformance      writes which test shows which rule of the OCI runtime specification
   tidy             the floors, crate docs, unsafe code, dependency table
   bench start      how long a start takes, beside docker and runc where they are installed
   soak             the tests that repeat (random kills, many containers) with their full counts
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         ["demo", "--debug"] => demo::run(run::Profile::Debug),
         ["test"] => test::run(),
         ["test", filter] => test::filtered(filter),
+        ["conformance"] => conformance::write(),
         ["tidy"] => tidy::run(),
         ["guest"] => guest::run(run::Profile::Debug),
         ["bench", "start"] => bench::start(),

@@ -5,6 +5,7 @@
 //! - `unsafe` stands in base/sys only.
 //! - Every dependency is in the workspace's table with a reason, big ones in one version.
 //! - A file is about one thing: no more than [`LONGEST_FILE`] lines, tests not counted.
+//! - The list of what of the OCI runtime specification is shown by which test is current.
 //! - The binary is static.
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::conformance;
 use crate::run::{checkout, metadata};
 
 /// From the ground up.
@@ -50,6 +52,7 @@ pub(crate) fn run() -> Result<()> {
         source(&name, &text, &mut faults);
     }
     dependencies(&mut faults)?;
+    conformance::check(&mut faults)?;
     ensure!(faults.is_empty(), "not tidy:\n  {}", faults.join("\n  "));
     eprintln!("tidy");
     Ok(())
@@ -209,7 +212,7 @@ fn manifests(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// All files below `folder`, without what cargo and git keep.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
