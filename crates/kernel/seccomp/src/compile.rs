@@ -69,6 +69,7 @@ fn flags(profile: &LinuxSeccomp) -> Flags {
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => Flags::LOG,
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => Flags::TSYNC,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => Flags::SPEC_ALLOW,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => Flags::WAIT_KILLABLE,
         })
     })
 }
