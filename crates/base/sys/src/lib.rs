@@ -15,6 +15,8 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod process;
+pub mod schedule;
 pub mod seal;
 pub mod seccomp;
 pub mod tty;
+pub mod userns;

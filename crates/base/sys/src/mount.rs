@@ -9,9 +9,9 @@ use std::ptr;
 
 use rustix::io::Result;
 pub use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
-    open_tree, unmount,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, fspick, move_mount, open_tree, unmount,
 };
 
 use crate::process::check;
@@ -100,6 +100,24 @@ pub fn change_propagation(
         attr_clr: 0,
         propagation: propagation.bits(),
         userns_fd: 0,
+    };
+    set_attributes(mount, &attributes, recursive)
+}
+
+/// Shows the files of the detached mount `mount`, and with `recursive` of all beneath it, with the ids that
+/// `user_namespace` maps theirs to (mount_setattr(2), "ID-mapped mounts", Linux 5.12). Errors: EINVAL if the
+/// file system cannot do that, or if the mount has an id mapping or is attached already; EPERM without
+/// CAP_SYS_ADMIN in the file system's own user namespace.
+pub fn map_ids(
+    mount: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_raw_fd() as u64,
     };
     set_attributes(mount, &attributes, recursive)
 }

@@ -31,6 +31,11 @@ impl Namespaces {
     pub const PID: Self = Self(libc::CLONE_NEWPID as u32);
     /// Network devices, addresses, ports.
     pub const NETWORK: Self = Self(libc::CLONE_NEWNET as u32);
+    /// Users, groups and capabilities.
+    pub const USER: Self = Self(libc::CLONE_NEWUSER as u32);
+    /// Offsets of the monotonic and boot-time clocks. Not for clone: the offsets could not be set any more
+    /// (time_namespaces(7)).
+    pub const TIME: Self = Self(libc::CLONE_NEWTIME as u32);
 
     /// The kernel's bits.
     pub fn bits(self) -> u32 {

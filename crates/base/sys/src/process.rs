@@ -139,16 +139,17 @@ fn close_between(first: RawFd, last: RawFd) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 
-/// Forks a sibling: its parent is ours, which alone can wait for it, and its pid namespace is the one that
-/// we have joined for our children. It runs `body` and ends with the code that it returns, as a child of
+/// Forks a sibling into new `namespaces` (of which clone(2) has all but time namespaces): its parent is
+/// ours, which alone can wait for it, and without a new one its pid namespace is the one that we have joined
+/// for our children. It runs `body` and ends with the code that it returns, as a child of
 /// [`clone3`], but with our signal mask. Gives its pid in our own pid namespace.
 ///
 /// It is clone(2) and not clone3: seccomp profiles such as Docker's answer ENOSYS to that one.
 ///
 /// Errors: those of clone(2); ENOMEM also if nobody is left in the pid namespace, EINVAL for an init.
-pub fn clone_sibling(body: impl FnOnce() -> u8) -> Result<i32> {
+pub fn clone_sibling(namespaces: Namespaces, body: impl FnOnce() -> u8) -> Result<i32> {
     // The signal that our end sends, which is SIGCHLD after `clone3`, is that of the sibling too.
-    let flags = i64::from(libc::CLONE_PARENT);
+    let flags = i64::from(libc::CLONE_PARENT) | i64::from(namespaces.bits());
     // SAFETY: without CLONE_VM and with no stack given, clone behaves as fork: the sibling goes on with a
     // copy of this stack, and both sides return here. Without flags that ask for them the kernel looks at
     // none of the other arguments.
@@ -396,8 +397,9 @@ mod tests {
         let (read_end, write_end) = pipe().unwrap();
         let first = clone3(Namespaces::NONE, None, || {
             let parent = rustix::process::getppid();
-            let sibling =
-                clone_sibling(|| if rustix::process::getppid() == parent { 7 } else { 8 });
+            let sibling = clone_sibling(Namespaces::NONE, || {
+                if rustix::process::getppid() == parent { 7 } else { 8 }
+            });
             let pid = sibling.unwrap_or(0);
             u8::from(rustix::io::write(&write_end, &pid.to_le_bytes()).is_err())
         })

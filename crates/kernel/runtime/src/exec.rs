@@ -92,7 +92,7 @@ fn run(
     let console = enter(&prepared, container.as_fd(), &entry, progress)?;
     drop((container, entry));
     let terminal = prepared.confine_for_sibling(process::open_root()?, console, progress)?;
-    let sibling = clone_sibling(|| {
+    let sibling = clone_sibling(Namespaces::NONE, || {
         let error = prepared.become_as_sibling(terminal, progress);
         progress.fail(&error);
         1
