@@ -21,7 +21,9 @@ pub enum CgroupError {
     #[error("no cgroup hierarchy is mounted")]
     NotMounted,
     /// A cgroup path that is empty, relative or climbs.
-    #[error("cgroup path {path:?} must be absolute and without empty, '.' or '..' components")]
+    #[error(
+        "cgroup path {path:?} must name a cgroup below the root, without empty, '.' or '..' components"
+    )]
     BadPath {
         /// The path as given.
         path: String,
@@ -33,6 +35,20 @@ pub enum CgroupError {
         directory: String,
         /// Why not.
         source: io::Error,
+    },
+    /// The cgroup was there before, with processes of somebody else.
+    #[error("cgroup {path} is not empty: it has {count} process{}", if *count == 1 { "" } else { "es" })]
+    NotEmpty {
+        /// The cgroup's path.
+        path: String,
+        /// How many processes are in it and below it.
+        count: usize,
+    },
+    /// The cgroup was there before and is frozen, so that nothing would ever run in it.
+    #[error("cgroup {path} is frozen")]
+    Frozen {
+        /// The cgroup's path.
+        path: String,
     },
     /// A new v1 cpuset could not be given its parent's processors and memory nodes.
     #[error("cannot initialise cpuset of {directory} from its parent")]
@@ -170,6 +186,7 @@ impl Classify for CgroupError {
                 Kind::Unsupported
             }
             Self::BadPath { .. } | Self::BadValue { .. } => Kind::Invalid,
+            Self::NotEmpty { .. } | Self::Frozen { .. } => Kind::Conflict,
             Self::Devices { source, .. } => source.kind(),
             Self::Set { .. } => match self.errno() {
                 Some(Errno::INVAL | Errno::RANGE) => Kind::Invalid,
@@ -199,6 +216,10 @@ impl Classify for CgroupError {
                 Errno::BUSY => "processes or child cgroups are still in it",
                 _ => return None,
             },
+            Self::NotEmpty { .. } => {
+                "each container needs a cgroup of its own: choose another cgroupsPath"
+            }
+            Self::Frozen { .. } => "thaw it, or choose another cgroupsPath",
             Self::Unkillable { .. } => "they hang in the kernel (state D): look at dmesg",
             _ => return None,
         };

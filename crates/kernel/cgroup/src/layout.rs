@@ -40,6 +40,11 @@ pub struct Layout {
 pub(crate) struct Hierarchy {
     /// Mount point, without a slash at its end.
     pub(crate) mount: String,
+    /// What of the hierarchy is mounted there: "/", or less in a container.
+    pub(crate) root: String,
+    /// One of the names that /proc/PID/cgroup has for it: a controller's, "name=..." for a hierarchy
+    /// without controllers, nothing for cgroup2.
+    pub(crate) label: String,
     /// What it controls. Empty for named v1 hierarchies.
     pub(crate) controllers: Controllers,
 }
@@ -54,10 +59,11 @@ impl Layout {
         let text = control::read(MOUNTINFO)
             .map_err(|errno| CgroupError::Detect { path: MOUNTINFO, source: errno.into() })?;
         let (v1, unified) = parse_mountinfo(&text);
-        let unified = unified.map(|mount| {
+        let unified = unified.map(|tree| {
             // Unreadable means no controllers: the tree still serves for cgroup.kill.
-            let names = control::read(&format!("{mount}/cgroup.controllers")).unwrap_or_default();
-            Hierarchy { controllers: Controllers::parse(names.split_whitespace()), mount }
+            let file = format!("{}/cgroup.controllers", tree.mount);
+            let names = control::read(&file).unwrap_or_default();
+            Hierarchy { controllers: Controllers::parse(names.split_whitespace()), ..tree }
         });
         if v1.is_empty() && unified.is_none() {
             return Err(CgroupError::NotMounted);
@@ -84,19 +90,20 @@ impl Layout {
         self.v1(controller).is_some() || self.unified(controller).is_some()
     }
 
-    /// Makes `path` (such as "/dhow/<id>") in every hierarchy, with its parents; on cgroup2 also
-    /// enables the controllers down to it. A directory that is already there is used.
+    /// Makes `path` (such as "/dhow/<id>", or the text that [`Layout::place`] gave) in every hierarchy, with
+    /// its parents; on cgroup2 also enables the controllers down to it. A directory that is already there
+    /// is used, if nobody is in it: a container must neither be limited nor killed with others.
     ///
     /// # Errors
     /// [`CgroupError::BadPath`], [`CgroupError::Create`] (what was made is removed again),
-    /// [`CgroupError::InheritCpuset`].
+    /// [`CgroupError::InheritCpuset`], [`CgroupError::NotEmpty`], [`CgroupError::Frozen`].
     pub fn create(&self, path: &str) -> Result<Cgroup> {
         let group = self.open(path);
         group.make()?;
         Ok(group)
     }
 
-    /// The cgroup of that path, whether it exists or not. No system call.
+    /// The cgroup of that path or place, whether it exists or not. No system call.
     pub fn open(&self, path: &str) -> Cgroup {
         Cgroup::new(self.clone(), path)
     }
@@ -168,8 +175,8 @@ impl Hierarchy {
     }
 }
 
-/// The v1 hierarchies and the mount point of cgroup2.
-fn parse_mountinfo(text: &str) -> (Vec<Hierarchy>, Option<String>) {
+/// The v1 hierarchies and cgroup2's, whose controllers are not known yet.
+fn parse_mountinfo(text: &str) -> (Vec<Hierarchy>, Option<Hierarchy>) {
     let mut found: Vec<Mount> = Vec::new();
     for mount in text.lines().filter_map(Mount::parse) {
         match found.iter_mut().find(|other| other.device == mount.device) {
@@ -178,15 +185,8 @@ fn parse_mountinfo(text: &str) -> (Vec<Hierarchy>, Option<String>) {
             None => found.push(mount),
         }
     }
-    let unified = found.iter().find(|mount| mount.is_v2).map(|mount| unescape(mount.point));
-    let v1 = found
-        .iter()
-        .filter(|mount| !mount.is_v2)
-        .map(|mount| Hierarchy {
-            mount: unescape(mount.point),
-            controllers: Controllers::parse(mount.options.split(',')),
-        })
-        .collect();
+    let unified = found.iter().find(|mount| mount.is_v2).map(Mount::hierarchy);
+    let v1 = found.iter().filter(|mount| !mount.is_v2).map(Mount::hierarchy).collect();
     (v1, unified)
 }
 
@@ -211,6 +211,19 @@ impl<'a> Mount<'a> {
         let mut head = head.split(' ').skip(2);
         let (device, root, point) = (head.next()?, head.next()?, head.next()?);
         Some(Self { device, root, point, is_v2, options: tail.nth(1).unwrap_or_default() })
+    }
+
+    fn hierarchy(&self) -> Hierarchy {
+        let options = if self.is_v2 { "" } else { self.options };
+        let controllers = Controllers::parse(options.split(','));
+        let named = || options.split(',').find(|option| option.starts_with("name="));
+        let label = controllers.iter().next().map(Controller::name).or_else(named);
+        Hierarchy {
+            mount: unescape(self.point),
+            root: unescape(self.root),
+            label: label.unwrap_or_default().to_owned(),
+            controllers,
+        }
     }
 }
 
@@ -252,7 +265,7 @@ mod tests {
     #[test]
     fn mountinfo_gives_each_hierarchy_once() {
         let (v1, unified) = parse_mountinfo(HYBRID);
-        assert_eq!(unified.as_deref(), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(unified.map(|tree| tree.mount).as_deref(), Some("/sys/fs/cgroup/unified"));
         let points: Vec<_> = v1.iter().map(|hierarchy| hierarchy.mount.as_str()).collect();
         assert_eq!(
             points,
@@ -261,6 +274,8 @@ mod tests {
         let cpu = v1.first().map(|hierarchy| hierarchy.controllers).unwrap_or_default();
         assert!(cpu.contains(Controller::Cpu) && cpu.contains(Controller::Cpuacct));
         assert!(v1.last().is_some_and(|hierarchy| hierarchy.controllers.is_empty()));
+        let labels: Vec<_> = v1.iter().map(|hierarchy| hierarchy.label.as_str()).collect();
+        assert_eq!(labels, ["cpu", "memory", "name=systemd"]);
     }
 
     #[test]
@@ -273,7 +288,12 @@ mod tests {
 
     #[test]
     fn modes() {
-        let one = || Hierarchy { mount: "/m".into(), controllers: Controllers::default() };
+        let one = || Hierarchy {
+            mount: "/m".into(),
+            root: "/".into(),
+            label: String::new(),
+            controllers: Controllers::default(),
+        };
         assert_eq!(Layout::from_hierarchies(vec![one()], None).mode(), Mode::V1);
         assert_eq!(Layout::from_hierarchies(vec![one()], Some(one())).mode(), Mode::Hybrid);
         assert_eq!(Layout::from_hierarchies(vec![], Some(one())).mode(), Mode::V2);

@@ -32,6 +32,7 @@ mod group;
 mod layout;
 mod life;
 mod limit;
+mod place;
 mod resources;
 mod stats;
 mod v1;

@@ -55,7 +55,7 @@ impl Cgroup {
                 let _ = control::write(&self.file(freezer, "freezer.state"), "THAWED");
             }
             if !pause.wait() {
-                return Err(CgroupError::Unkillable { path: self.path.clone(), pids });
+                return Err(CgroupError::Unkillable { path: self.path().to_owned(), pids });
             }
         }
     }
@@ -88,7 +88,7 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Destroy`]; the other hierarchies have been tried all the same.
     pub fn destroy(&self) -> Result<()> {
-        self.checked_path()?;
+        self.place.check()?;
         let mut result = Ok(());
         for hierarchy in self.layout.hierarchies() {
             let directory = self.directory_of(hierarchy);
@@ -100,7 +100,7 @@ impl Cgroup {
     }
 
     pub(crate) fn remove_if_empty(&self) -> Result<bool> {
-        self.checked_path()?;
+        self.place.check()?;
         let mut gone = true;
         for hierarchy in self.layout.hierarchies() {
             let directory = self.directory_of(hierarchy);
@@ -157,7 +157,7 @@ impl Cgroup {
             return Err(CgroupError::NoController {
                 what: "state",
                 value: state.to_owned(),
-                path: self.path.clone(),
+                path: self.path().to_owned(),
                 controller: Controller::Freezer.name(),
                 hint: self.layout.missing_hint(Controller::Freezer),
             });
@@ -178,16 +178,33 @@ impl Cgroup {
             }
             if !pause.wait() {
                 let seconds = FREEZE_GRACE.as_secs();
-                return Err(CgroupError::Freeze { path: self.path.clone(), state, seconds });
+                return Err(CgroupError::Freeze { path: self.path().to_owned(), state, seconds });
             }
+        }
+    }
+
+    /// Whether it is frozen or about to be. A cgroup without a freezer never is.
+    ///
+    /// # Errors
+    /// [`CgroupError::Control`] when the state cannot be read.
+    pub fn is_frozen(&self) -> Result<bool> {
+        let Some(freezer) = self.layout.v1(Controller::Freezer) else { return self.v2_frozen() };
+        let file = self.file(freezer, "freezer.state");
+        match control::read(&file) {
+            Ok(state) => Ok(state.trim() != "THAWED"),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(control_error("read", &file, errno)),
         }
     }
 
     fn v2_frozen(&self) -> Result<bool> {
         let Some(tree) = self.layout.cgroup2() else { return Ok(false) };
         let file = self.file(tree, "cgroup.events");
-        let text = control::read(&file).map_err(|errno| control_error("read", &file, errno))?;
-        Ok(control::keyed(&text, "frozen") == Some(1))
+        match control::read(&file) {
+            Ok(text) => Ok(control::keyed(&text, "frozen") == Some(1)),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(control_error("read", &file, errno)),
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Cgroup {
         CgroupError::Set {
             what: limit.what,
             value: limit.shown.clone(),
-            path: self.path.clone(),
+            path: self.path().to_owned(),
             hint: self.hint(place, file, errno),
             source: errno.into(),
         }
@@ -79,7 +79,7 @@ impl Cgroup {
         CgroupError::NoController {
             what: limit.what,
             value: limit.shown.clone(),
-            path: self.path.clone(),
+            path: self.path().to_owned(),
             controller: controller.name(),
             hint: self.layout.missing_hint(controller),
         }
@@ -90,7 +90,7 @@ impl Cgroup {
         CgroupError::Unsupported {
             what: limit.what,
             value: limit.shown.clone(),
-            path: self.path.clone(),
+            path: self.path().to_owned(),
             why: why.into(),
         }
     }
@@ -98,7 +98,7 @@ impl Cgroup {
     fn hint(&self, place: &Hierarchy, file: &str, errno: Errno) -> Option<String> {
         let number = |name: &str| control::read_number(&self.file(place, name)).ok();
         let parent = |name: &str| {
-            let (above, _) = self.path.rsplit_once('/')?;
+            let (above, _) = self.place.path_in(place).rsplit_once('/')?;
             let text = control::read(&[&place.directory(above), "/", name].concat()).ok()?;
             Some(text.trim().to_owned())
         };

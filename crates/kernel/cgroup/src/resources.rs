@@ -83,7 +83,7 @@ fn either<'a>(group: &'a Cgroup, controller: Controller, limit: &Limit) -> Resul
     let place = layout.unified(controller).ok_or_else(|| group.missing(controller, limit))?;
     if layout.mode() == Mode::Hybrid && place.controllers.contains(controller) {
         // Not done when the cgroup was made: on a hybrid machine hardly anybody wants these.
-        v2::enable_controllers(place, &group.path, Controllers::only(controller));
+        v2::enable_controllers(place, group.place.path_in(place), Controllers::only(controller));
     }
     Ok(place)
 }
@@ -233,8 +233,10 @@ impl From<BpfError> for DeviceFailure {
 
 fn device_error(group: &Cgroup, failure: DeviceFailure) -> CgroupError {
     match failure {
-        DeviceFailure::Open(errno) => control_error("open", &group.path, errno),
-        DeviceFailure::Bpf(source) => CgroupError::Devices { path: group.path.clone(), source },
+        DeviceFailure::Open(errno) => control_error("open", group.path(), errno),
+        DeviceFailure::Bpf(source) => {
+            CgroupError::Devices { path: group.path().to_owned(), source }
+        }
     }
 }
 

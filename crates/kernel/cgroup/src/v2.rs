@@ -259,6 +259,8 @@ mod tests {
             }
             let unified = Hierarchy {
                 mount: root.path().to_str().unwrap().to_owned(),
+                root: "/".to_owned(),
+                label: String::new(),
                 controllers: Controllers::parse(["cpu", "cpuset", "io", "memory", "pids"]),
             };
             let layout = Layout::from_hierarchies(vec![], Some(unified));

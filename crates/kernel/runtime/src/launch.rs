@@ -122,7 +122,7 @@ impl Prepare {
             || LaunchError::new("plan", Kind::Invalid, "the specification has no process");
         let process = spec.process().as_ref().ok_or_else(missing)?;
         let namespaces = NamespacePlan::new(spec, launch.netns)?;
-        let cgroups = views(layout, launch.cgroup, namespaces.new_cgroup);
+        let cgroups = views(layout.mode(), &layout.open(launch.cgroup), namespaces.new_cgroup);
         let own = namespaces.own();
         let plan = Plan::new(&PlanInput { spec, root: launch.root, cgroups: &cgroups, own })
             .map_err(|error| LaunchError::classified("plan", &error))?;
@@ -197,19 +197,16 @@ fn build(
 
 /// What a cgroup mount shows: the container's own groups. Without a cgroup namespace on a pure cgroup2
 /// machine it is the whole tree, whose paths /proc/self/cgroup then names.
-fn views(layout: &Layout, path: &str, own_namespace: bool) -> Vec<CgroupView> {
-    if layout.mode() == Mode::V2 {
-        let below = if own_namespace { path } else { "" };
-        return layout
-            .mount_points()
-            .map(|mount| CgroupView { source: [mount, below].concat(), name: String::new() })
-            .collect();
-    }
-    let view = |mount: &str| CgroupView {
-        source: [mount, path].concat(),
-        name: mount.rsplit('/').next().unwrap_or_default().to_owned(),
+fn views(mode: Mode, cgroup: &Cgroup, own_namespace: bool) -> Vec<CgroupView> {
+    let view = |(mount, path): (&str, &str)| {
+        if mode == Mode::V2 {
+            let below = if own_namespace { path } else { "" };
+            return CgroupView { source: [mount, below].concat(), name: String::new() };
+        }
+        let name = mount.rsplit('/').next().unwrap_or_default().to_owned();
+        CgroupView { source: [mount, path].concat(), name }
     };
-    layout.mount_points().map(view).collect()
+    cgroup.directories().map(view).collect()
 }
 
 /// Settings that would otherwise be silently without effect.
