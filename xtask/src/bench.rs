@@ -81,8 +81,9 @@ fn report_beside(
 ) -> Result<()> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
-        let mine = one()?;
-        let its = other.as_mut().map(|other| other()).transpose()?;
+        let mine = one().with_context(|| format!("dhow, {title}"))?;
+        let its = other.as_mut().map(|other| other()).transpose();
+        let its = its.with_context(|| format!("{peer}, {title}"))?;
         if round >= WARM_UP {
             ours.push(mine);
             theirs.extend(its);
