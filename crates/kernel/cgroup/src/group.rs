@@ -53,8 +53,9 @@ impl Cgroup {
     /// microseconds; -1 is unlimited where the spec says so; `memory.swap` is memory plus swap.
     /// A non-empty device list starts from "deny all".
     ///
-    /// Discarded as Docker does: `memory.kernel` (gone from the kernel); a swap limit on a kernel
-    /// without swap accounting; swappiness and disabling the OOM killer on cgroup2.
+    /// Discarded as Docker and runc do: `memory.kernel` and `memory.kernelTCP` (gone from the kernel, or
+    /// about to); `memory.useHierarchy` (always so); a swap limit on a kernel without swap accounting;
+    /// swappiness and disabling the OOM killer on cgroup2.
     ///
     /// # Errors
     /// [`CgroupError::Set`] when the kernel refuses, [`CgroupError::BadValue`] for values that no kernel

@@ -7,8 +7,8 @@
 //! The life of a container's cgroup, in the order that costs least:
 //!
 //! ```text
-//!   create ─► apply ─► entry ─► clone3(CLONE_INTO_CGROUP = entry.directory())
-//!                                 └ child: entry.enter(), then unshare(CLONE_NEWCGROUP), then exec
+//!   place ─► create ─► apply ─► entry ─► clone3(CLONE_INTO_CGROUP = entry.directory())
+//!                                          └ child: entry.enter(), then unshare(CLONE_NEWCGROUP), then exec
 //!   kill ─► oom_kills ─► destroy
 //! ```
 //!
@@ -26,6 +26,7 @@
 
 mod control;
 mod controller;
+mod cpu;
 pub mod device;
 mod error;
 mod group;
@@ -35,6 +36,7 @@ mod limit;
 mod place;
 mod resources;
 mod stats;
+mod update;
 mod v1;
 mod v2;
 

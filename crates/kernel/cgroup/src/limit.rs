@@ -105,8 +105,7 @@ impl Cgroup {
         let text = match (file.split('.').next(), errno) {
             (Some("memory"), Errno::BUSY) => {
                 let used = number("memory.usage_in_bytes").or_else(|| number("memory.current"))?;
-                let used = show_bytes(i64::try_from(used).ok()?);
-                format!("{used} are in use and cannot be reclaimed: choose more than that")
+                format!("already uses {}: choose more than that", show_use(used))
             }
             (Some("memory"), Errno::INVAL) => {
                 "the swap limit counts memory too, so it is never below the memory limit".to_owned()
@@ -116,7 +115,8 @@ impl Cgroup {
                 format!("the parent has {available}")
             }
             (Some("cpu"), Errno::INVAL) => {
-                "the parent's quota may be smaller; a period is 1000 to 1000000 µs, a quota 1000 at least"
+                "the parent's quota may be smaller; a period is 1000 to 1000000 µs, a quota 1000 at least, a \
+                 burst no longer than the quota"
                     .to_owned()
             }
             (_, Errno::NOENT) if self.is_unified(place) => {
@@ -134,6 +134,20 @@ impl Cgroup {
             _ => return None,
         };
         Some(text)
+    }
+}
+
+/// cgroup2's word for a limit; negative is none.
+pub(crate) fn number_or_max(number: i64) -> String {
+    if number < 0 { "max".to_owned() } else { number.to_string() }
+}
+
+/// Bytes to one digit behind the point.
+fn show_use(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(shift, _)| bytes >> shift > 0) {
+        Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64),
+        None => format!("{bytes} bytes"),
     }
 }
 
@@ -161,5 +175,7 @@ mod tests {
         assert_eq!(show_bytes((4 << 20) + 1), "4194305 bytes");
         assert_eq!(show_bytes(-1), "unlimited");
         assert_eq!(show_bytes(0), "0 bytes");
+        assert_eq!(show_use(6 << 20), "6.0 MiB");
+        assert_eq!(show_use(1 << 9), "512 bytes");
     }
 }

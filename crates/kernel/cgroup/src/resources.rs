@@ -15,17 +15,23 @@ use crate::device::Rules;
 use crate::error::CgroupError;
 use crate::group::{Cgroup, control_error};
 use crate::layout::{Hierarchy, Mode};
-use crate::limit::Limit;
-use crate::{Result, v1, v2};
+use crate::limit::{Limit, number_or_max};
+use crate::{Result, cpu, v1, v2};
 
 /// Sets everything that `resources` names. Devices come last: they are never what fails for want of room,
 /// and a container without its memory limit is worse than one without its devices.
 pub(crate) fn apply(group: &Cgroup, resources: &LinuxResources) -> Result<()> {
+    apply_limits(group, resources)?;
+    set_devices(group, resources.devices().as_deref().unwrap_or_default())
+}
+
+/// Sets everything that `resources` names but devices.
+pub(crate) fn apply_limits(group: &Cgroup, resources: &LinuxResources) -> Result<()> {
     if let Some(memory) = resources.memory() {
         on_either(group, Controller::Memory, v1::memory(memory), v2::memory(memory))?;
     }
     if let Some(cpu) = resources.cpu() {
-        on_either(group, Controller::Cpu, v1::cpu(cpu), v2::cpu(cpu))?;
+        on_either(group, Controller::Cpu, cpu::v1(cpu), cpu::v2(cpu))?;
         on_either(group, Controller::Cpuset, v1::cpuset(cpu), v1::cpuset(cpu))?;
     }
     if let Some(pids) = resources.pids() {
@@ -43,10 +49,10 @@ pub(crate) fn apply(group: &Cgroup, resources: &LinuxResources) -> Result<()> {
     for (device, rdma) in resources.rdma().iter().flatten() {
         set_rdma(group, device, rdma)?;
     }
-    for (file, value) in resources.unified().iter().flatten() {
-        set_raw(group, file, value)?;
-    }
-    set_devices(group, resources.devices().as_deref().unwrap_or_default())
+    // A map has no order; the alphabet puts memory.high before memory.max.
+    let mut raw: Vec<_> = resources.unified().iter().flatten().collect();
+    raw.sort_unstable();
+    raw.into_iter().try_for_each(|(file, value)| set_raw(group, file, value))
 }
 
 /// A step that sets the limits of one controller in the hierarchy that has it.
@@ -108,11 +114,17 @@ fn set_huge_pages(group: &Cgroup, size: &str, bytes: i64) -> Result<()> {
         return Err(limit.out_of_range(format!("{size:?} is not a page size such as 2MB")));
     }
     let place = either(group, Controller::Hugetlb, &limit)?;
-    if group.is_unified(place) {
-        let raw = if bytes < 0 { "max".to_owned() } else { bytes.to_string() };
-        group.set(place, &format!("hugetlb.{size}.max"), &raw, &limit)
+    let (suffix, raw) = if group.is_unified(place) {
+        ("max", number_or_max(bytes))
     } else {
-        group.set(place, &format!("hugetlb.{size}.limit_in_bytes"), &bytes.to_string(), &limit)
+        ("limit_in_bytes", bytes.to_string())
+    };
+    group.set(place, &format!("hugetlb.{size}.{suffix}"), &raw, &limit)?;
+    // What is reserved by mmap, before it is touched (Linux 5.7).
+    let reserved = format!("hugetlb.{size}.rsvd.{suffix}");
+    match group.try_set(place, &reserved, &raw) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(group.refused(place, &reserved, &limit, errno)),
     }
 }
 
@@ -156,10 +168,17 @@ fn set_raw(group: &Cgroup, file: &str, value: &str) -> Result<()> {
     let Some(place) = group.layout.cgroup2() else {
         return Err(group.unsupported(&limit, "this machine has cgroup v1 only"));
     };
-    for line in value.lines() {
-        group.set(place, file, line, &limit)?;
+    let name = file.split('.').next().unwrap_or_default();
+    for controller in Controllers::parse([name]).iter() {
+        if !place.controllers.contains(controller) {
+            return Err(match group.layout.v1(controller) {
+                Some(_) => group.unsupported(&limit, format!("{name} is a v1 controller here")),
+                None => group.missing(controller, &limit),
+            });
+        }
+        either(group, controller, &limit)?;
     }
-    Ok(())
+    value.lines().try_for_each(|line| group.set(place, file, line, &limit))
 }
 
 fn set_devices(group: &Cgroup, list: &[LinuxDeviceCgroup]) -> Result<()> {

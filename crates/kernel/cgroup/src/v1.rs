@@ -1,8 +1,7 @@
 //! Limits on v1 hierarchies.
 //!
 //! Values are the OCI's; 0 means "not asked for" where runc takes it so. Orders matter when limits of a
-//! running container change: memory never exceeds memory+swap at any moment, quota and period must fit the
-//! parent together.
+//! running container change: memory never exceeds memory+swap at any moment.
 
 use dhow_spec::oci_runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxWeightDevice};
 use dhow_sys::rustix::io::Errno;
@@ -19,7 +18,6 @@ const SWAP: &str = "memory.memsw.limit_in_bytes";
 pub(crate) fn memory(memory: &LinuxMemory) -> Step<impl FnOnce(&Cgroup, &Hierarchy) -> Result<()>> {
     let nothing = memory_limits(memory) == (None, None)
         && memory.reservation().unwrap_or(0) == 0
-        && memory.kernel_tcp().unwrap_or(0) == 0
         && memory.swappiness().is_none()
         && !memory.disable_oom_killer().unwrap_or(false);
     if nothing {
@@ -28,14 +26,9 @@ pub(crate) fn memory(memory: &LinuxMemory) -> Step<impl FnOnce(&Cgroup, &Hierarc
     let limit = Limit::bytes("memory limit", memory.limit().unwrap_or(-1));
     Step::Run(limit, move |group: &Cgroup, place: &Hierarchy| {
         set_memory_and_swap(group, place, memory)?;
-        let others = [
-            ("memory reservation", "memory.soft_limit_in_bytes", memory.reservation()),
-            ("TCP memory limit", "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp()),
-        ];
-        for (what, file, bytes) in others {
-            if let Some(bytes) = bytes.filter(|bytes| *bytes != 0) {
-                group.set(place, file, &bytes.to_string(), &Limit::bytes(what, bytes))?;
-            }
+        if let Some(bytes) = memory.reservation().filter(|bytes| *bytes != 0) {
+            let limit = Limit::bytes("memory reservation", bytes);
+            group.set(place, "memory.soft_limit_in_bytes", &bytes.to_string(), &limit)?;
         }
         set_swappiness(group, place, memory.swappiness())?;
         if memory.disable_oom_killer().unwrap_or(false) {
@@ -105,91 +98,6 @@ fn set_swappiness(group: &Cgroup, place: &Hierarchy, percent: Option<u64>) -> Re
             group.set(place, "memory.swappiness", &percent.to_string(), &limit)
         }
     }
-}
-
-pub(crate) fn cpu(cpu: &LinuxCpu) -> Step<impl FnOnce(&Cgroup, &Hierarchy) -> Result<()>> {
-    let Some(first) = first_cpu_limit(cpu) else { return Step::Nothing };
-    Step::Run(first, move |group: &Cgroup, place: &Hierarchy| {
-        if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-            let limit = check_shares(shares)?;
-            group.set(place, "cpu.shares", &shares.to_string(), &limit)?;
-        }
-        if let Some(idle) = cpu.idle() {
-            group.set(place, "cpu.idle", &idle.to_string(), &Limit::new("CPU idle", idle))?;
-        }
-        set_quota(group, place, cpu)?;
-        let others = [
-            ("CPU burst", "cpu.cfs_burst_us", cpu.burst().map(|time| time.to_string())),
-            (
-                "real-time period",
-                "cpu.rt_period_us",
-                cpu.realtime_period().filter(|time| *time != 0).map(|time| time.to_string()),
-            ),
-            (
-                "real-time runtime",
-                "cpu.rt_runtime_us",
-                cpu.realtime_runtime().filter(|time| *time != 0).map(|time| time.to_string()),
-            ),
-        ];
-        for (what, file, raw) in others {
-            if let Some(raw) = raw {
-                group.set(place, file, &raw, &Limit::microseconds(what, &raw))?;
-            }
-        }
-        Ok(())
-    })
-}
-
-/// What to name when there is no cpu controller; None if nothing is asked of it.
-pub(crate) fn first_cpu_limit(cpu: &LinuxCpu) -> Option<Limit> {
-    let some = |number: Option<u64>| number.filter(|number| *number != 0);
-    let signed = |number: Option<i64>| number.filter(|number| *number != 0);
-    signed(cpu.quota())
-        .map(|time| Limit::microseconds("CPU quota", time))
-        .or_else(|| some(cpu.period()).map(|time| Limit::microseconds("CPU period", time)))
-        .or_else(|| some(cpu.shares()).map(|shares| Limit::new("CPU shares", shares)))
-        .or_else(|| some(cpu.burst()).map(|time| Limit::microseconds("CPU burst", time)))
-        .or_else(|| cpu.idle().map(|idle| Limit::new("CPU idle", idle)))
-        .or_else(|| {
-            some(cpu.realtime_period()).map(|time| Limit::microseconds("real-time period", time))
-        })
-        .or_else(|| {
-            signed(cpu.realtime_runtime())
-                .map(|time| Limit::microseconds("real-time runtime", time))
-        })
-}
-
-/// The kernel clamps shares without a word; a user wants to know.
-pub(crate) fn check_shares(shares: u64) -> Result<Limit> {
-    let limit = Limit::new("CPU shares", shares);
-    if (2..=262_144).contains(&shares) {
-        Ok(limit)
-    } else {
-        Err(limit.out_of_range("they are 2 to 262144"))
-    }
-}
-
-/// A new period may not fit the old quota within the parent's, so after EINVAL it is written again
-/// behind the new quota.
-fn set_quota(group: &Cgroup, place: &Hierarchy, cpu: &LinuxCpu) -> Result<()> {
-    const PERIOD: &str = "cpu.cfs_period_us";
-    let quota = cpu.quota().filter(|quota| *quota != 0);
-    let mut period_again = false;
-    let period = cpu.period().filter(|period| *period != 0);
-    let limit = Limit::microseconds("CPU period", period.unwrap_or(0));
-    let raw = period.unwrap_or(0).to_string();
-    if period.is_some() {
-        match group.try_set(place, PERIOD, &raw) {
-            Ok(()) => {}
-            Err(Errno::INVAL) if quota.is_some() => period_again = true,
-            Err(errno) => return Err(group.refused(place, PERIOD, &limit, errno)),
-        }
-    }
-    if let Some(quota) = quota {
-        let limit = Limit::microseconds("CPU quota", quota);
-        group.set(place, "cpu.cfs_quota_us", &quota.max(-1).to_string(), &limit)?;
-    }
-    if period_again { group.set(place, PERIOD, &raw, &limit) } else { Ok(()) }
 }
 
 /// The same files on v1 and cgroup2.

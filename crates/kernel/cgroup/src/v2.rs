@@ -5,7 +5,7 @@
 //! of its own cannot enable any ("no internal processes"); the root is exempt. Containers are leaves
 //! under a parent without processes, so the rule holds by construction.
 
-use dhow_spec::oci_runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory};
+use dhow_spec::oci_runtime::{LinuxBlockIo, LinuxMemory};
 use dhow_sys::rustix::io::Errno;
 
 use crate::Result;
@@ -13,11 +13,9 @@ use crate::control;
 use crate::controller::Controllers;
 use crate::group::{Cgroup, prefixes};
 use crate::layout::Hierarchy;
-use crate::limit::{Limit, show_bytes};
+use crate::limit::{Limit, number_or_max, show_bytes};
 use crate::resources::Step;
-use crate::v1::{check_shares, first_cpu_limit, first_io_limit, refuse_leaf_weight, set_first};
-
-const DEFAULT_PERIOD_US: u64 = 100_000;
+use crate::v1::{first_io_limit, refuse_leaf_weight, set_first};
 
 /// Makes those of the tree's controllers available in cgroup `path`. Nothing is an error here: what could
 /// not be enabled is missed, with its name, when a limit of it is set.
@@ -50,11 +48,11 @@ pub(crate) fn memory(memory: &LinuxMemory) -> Step<impl FnOnce(&Cgroup, &Hierarc
     let first = Limit::bytes("memory limit", first);
     let check = memory.check_before_update().unwrap_or(false);
     Step::Run(first, move |group: &Cgroup, place: &Hierarchy| {
-        let swap = swap_only(limit, swap)?;
+        let swap_bytes = swap_only(limit, swap)?;
         if let (true, Some(bytes @ 0..)) = (check, limit) {
             refuse_below_use(group, place, bytes)?;
         }
-        if let Some(bytes) = swap {
+        if let Some(bytes) = swap_bytes {
             set_swap(group, place, bytes)?;
         }
         let others = [
@@ -105,48 +103,6 @@ fn refuse_below_use(group: &Cgroup, place: &Hierarchy, bytes: i64) -> Result<()>
     Err(group.refused(place, "memory.max", &Limit::bytes("memory limit", bytes), Errno::BUSY))
 }
 
-pub(crate) fn cpu(cpu: &LinuxCpu) -> Step<impl FnOnce(&Cgroup, &Hierarchy) -> Result<()>> {
-    let Some(first) = first_cpu_limit(cpu) else { return Step::Nothing };
-    Step::Run(first, move |group: &Cgroup, place: &Hierarchy| {
-        if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-            let limit = check_shares(shares)?;
-            group.set(place, "cpu.weight", &weight(shares).to_string(), &limit)?;
-        }
-        if let Some(idle) = cpu.idle() {
-            group.set(place, "cpu.idle", &idle.to_string(), &Limit::new("CPU idle", idle))?;
-        }
-        let quota = cpu.quota().filter(|quota| *quota != 0);
-        let period = cpu.period().filter(|period| *period != 0);
-        if quota.is_some() || period.is_some() {
-            let raw = format!(
-                "{} {}",
-                number_or_max(quota.unwrap_or(-1)),
-                period.unwrap_or(DEFAULT_PERIOD_US)
-            );
-            group.set(place, "cpu.max", &raw, &Limit::new("CPU quota and period", &raw))?;
-        }
-        if let Some(burst) = cpu.burst() {
-            let limit = Limit::microseconds("CPU burst", burst);
-            group.set(place, "cpu.max.burst", &burst.to_string(), &limit)?;
-        }
-        if let Some(time) = cpu.realtime_runtime().filter(|time| *time != 0) {
-            let limit = Limit::microseconds("real-time runtime", time);
-            return Err(group.unsupported(&limit, "cgroup2 has no real-time limits"));
-        }
-        Ok(())
-    })
-}
-
-/// Shares (2 to 262144, 1024 by default) as a weight (1 to 10000, 100 by default), by the curve through
-/// these three points that runc and crun use too: 10^((x² + 125 x) / 612 - 7/34), x = log2(shares).
-fn weight(shares: u64) -> u64 {
-    let x = (shares as f64).log2();
-    let exponent = (x * x + 125.0 * x) / 612.0 - 7.0 / 34.0;
-    // Rounding noise of pow must not lift an exact 100 to 101.
-    let weight = (10_f64.powf(exponent) - 1e-9).ceil();
-    (weight as u64).clamp(1, 10_000)
-}
-
 pub(crate) fn block_io(io: &LinuxBlockIo) -> Step<impl FnOnce(&Cgroup, &Hierarchy) -> Result<()>> {
     let Some(first) = first_io_limit(io) else { return Step::Nothing };
     Step::Run(first, move |group: &Cgroup, place: &Hierarchy| {
@@ -195,19 +151,9 @@ fn set_io_weight(group: &Cgroup, place: &Hierarchy, weight: u16) -> Result<()> {
     }
 }
 
-fn number_or_max(number: i64) -> String {
-    if number < 0 { "max".to_owned() } else { number.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn weights_meet_both_ends_and_the_default() {
-        assert_eq!((weight(2), weight(1024), weight(262_144)), (1, 100, 10_000));
-        assert!((2..262_144).step_by(97).all(|shares| weight(shares) <= weight(shares + 97)));
-    }
 
     #[test]
     fn swap_is_what_exceeds_memory() {

@@ -217,7 +217,7 @@ fn a_limit_below_what_is_in_use_is_refused() {
     let text = chain(&error).to_lowercase();
     assert!(text.contains("cannot set memory limit 4 mib on"), "{text}");
     assert!(text.contains("resource busy"), "{text}");
-    assert!(error.hint().unwrap().contains("are in use"), "{:?}", error.hint());
+    assert!(error.hint().unwrap().starts_with("already uses "), "{:?}", error.hint());
     scratch.group.kill().unwrap();
     child.wait().unwrap();
 }
@@ -344,4 +344,64 @@ fn an_existing_directory_is_used() {
     let again = scratch.layout.create(scratch.group.path()).unwrap();
     assert!(again.exists());
     assert!(matches!(scratch.layout.create("/../x"), Err(CgroupError::BadPath { .. })));
+}
+
+#[test]
+fn somebody_elses_cgroup_is_not_taken() {
+    let scratch = Scratch::new("taken");
+    let mut child = waiting_shell("exit 3");
+    scratch.group.add(child.id() as i32).unwrap();
+    let error = scratch.layout.create(scratch.group.path()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert_eq!(
+        error.to_string(),
+        format!("cgroup {} is not empty: it has 1 process", scratch.group.path())
+    );
+    go(&mut child);
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    scratch.group.freeze().unwrap();
+    let error = scratch.layout.create(scratch.group.path()).unwrap_err();
+    assert!(matches!(error, CgroupError::Frozen { .. }), "{error:?}");
+    assert!(scratch.group.exists());
+    scratch.group.thaw().unwrap();
+    scratch.layout.create(scratch.group.path()).unwrap();
+}
+
+#[test]
+fn an_update_changes_all_or_nothing() {
+    let scratch = Scratch::new("update");
+    if !scratch.has_v1() {
+        return;
+    }
+    scratch.group.apply(&memory(64 << 20, 64 << 20)).unwrap();
+    let cpu = LinuxCpuBuilder::default().shares(512_u64).quota(20_000_i64).build().unwrap();
+    let resources = LinuxResourcesBuilder::default().cpu(cpu).build().unwrap();
+    scratch.group.update(&resources).unwrap();
+    let mut wanted = memory(32 << 20, 48 << 20);
+    let cpu = LinuxCpuBuilder::default()
+        .shares(256_u64)
+        .quota(30_000_i64)
+        .period(50_000_u64)
+        .cpus("4000")
+        .build()
+        .unwrap();
+    wanted.set_cpu(Some(cpu.clone()));
+    scratch.group.update(&wanted).unwrap_err();
+    let read = |controller, file| scratch.read(controller, file);
+    assert_eq!(read("memory", "memory.limit_in_bytes"), (64 << 20).to_string());
+    assert_eq!(read("memory", "memory.memsw.limit_in_bytes"), (64 << 20).to_string());
+    assert_eq!(read("cpu", "cpu.shares"), "512");
+    assert_eq!(read("cpu", "cpu.cfs_quota_us"), "20000");
+    assert_eq!(read("cpu", "cpu.cfs_period_us"), "100000");
+
+    // A burst beyond the old quota waits for the new one; an idle cgroup has no shares.
+    let cpu = LinuxCpuBuilder::default().quota(60_000_i64).burst(50_000_u64).idle(1_i64);
+    let resources = LinuxResourcesBuilder::default().cpu(cpu.build().unwrap()).build().unwrap();
+    scratch.group.update(&resources).unwrap();
+    assert_eq!(read("cpu", "cpu.cfs_burst_us"), "50000");
+    assert_eq!(read("cpu", "cpu.idle"), "1");
+    let cpu = LinuxCpuBuilder::default().idle(0_i64).shares(300_u64).build().unwrap();
+    let resources = LinuxResourcesBuilder::default().cpu(cpu).build().unwrap();
+    scratch.group.update(&resources).unwrap();
+    assert_eq!(read("cpu", "cpu.shares"), "300");
 }
