@@ -74,6 +74,26 @@ impl Ingest {
         expected: Option<&Digest>,
         expected_size: Option<u64>,
     ) -> Result<Digest> {
+        let found = self.verify(expected, expected_size)?;
+        let blobs = self.blobs.clone();
+        if !self.is_there(&found) {
+            self.sync()?;
+            self.name(&found)?;
+        }
+        // Another ingest that was faster may not have reached its last fsync yet.
+        sync_folder(&blobs)?;
+        Ok(found)
+    }
+
+    /// Holds what was taken in against what was promised; tells its digest. Nothing more can be taken in.
+    pub(crate) fn verify(
+        &mut self,
+        expected: Option<&Digest>,
+        expected_size: Option<u64>,
+    ) -> Result<Digest> {
+        if self.file.is_none() {
+            return Err(ContentError::Failed);
+        }
         if let Some(expected) = expected_size
             && expected != self.written
         {
@@ -85,18 +105,30 @@ impl Ingest {
         {
             return Err(ContentError::Digest { expected, found });
         }
-        let target = self.blobs.join(found.hex());
-        if fs::symlink_metadata(&target).is_ok_and(|there| there.len() == self.written) {
-            // Another ingest was faster. It may not have reached its last fsync yet.
-            sync_folder(&self.blobs)?;
-            return Ok(found);
-        }
-        let file = self.file.as_ref().ok_or(ContentError::Failed)?;
-        file.sync_all().map_err(at("sync", &self.path))?;
-        fs::rename(&self.path, &target).map_err(at("rename", &self.path))?;
-        self.file = None;
-        sync_folder(&self.blobs)?;
         Ok(found)
+    }
+
+    /// Makes the file durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let file = self.file.as_ref().ok_or(ContentError::Failed)?;
+        file.sync_all().map_err(at("sync", &self.path))
+    }
+
+    /// Gives the file its name, unless another ingest was faster. Whoever calls it has verified the file
+    /// and made it durable, and syncs the folder.
+    pub(crate) fn name(mut self, digest: &Digest) -> Result<()> {
+        if !self.is_there(digest) {
+            let target = self.blobs.join(digest.hex());
+            fs::rename(&self.path, &target).map_err(at("rename", &self.path))?;
+            self.file = None;
+        }
+        Ok(())
+    }
+
+    /// Whether the same blob has its name already.
+    fn is_there(&self, digest: &Digest) -> bool {
+        let target = self.blobs.join(digest.hex());
+        fs::symlink_metadata(target).is_ok_and(|there| there.len() == self.written)
     }
 
     /// Removes the file, if it still has its first name.
@@ -168,6 +200,6 @@ fn is_linked(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() > 0)
 }
 
-fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("sync", folder))
 }

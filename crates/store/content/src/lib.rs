@@ -8,6 +8,8 @@
 //!                          └─ no, or dropped, or disk full ─► unlinked, its space given back at once
 //! ```
 //!
+//! Many blobs that come together are a [`Batch`], which waits for the disk once for all of them.
+//!
 //! Invariants: a name under `blobs/` is the digest of what is behind it, and was on the disk before it
 //! got that name, so that SIGKILL and power loss leave either nothing or everything. What a killed
 //! writer left in `ingest/` is removed when the store is opened; an ingest that is still being written,
@@ -16,6 +18,7 @@
 //!
 //! Folders have mode 0700, blobs 0600. Everything is synchronous.
 
+mod batch;
 mod error;
 mod ingest;
 
@@ -27,6 +30,7 @@ use std::sync::Arc;
 
 use dhow_spec::Digest;
 
+pub use batch::{Batch, Synced};
 pub use error::{ContentError, Result};
 pub use ingest::Ingest;
 
@@ -107,6 +111,11 @@ impl Content {
     /// Begins to take in a blob.
     pub fn ingest(&self) -> Result<Ingest> {
         Ingest::begin(&self.folders.ingest, &self.folders.blobs)
+    }
+
+    /// Begins to take in many blobs that become durable together.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.folders.blobs.clone())
     }
 
     /// Takes in a small blob as a whole.

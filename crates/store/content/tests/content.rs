@@ -94,6 +94,48 @@ fn the_same_blob_many_times_at_once() {
 }
 
 #[test]
+fn a_batch_shows_when_it_is_whole() {
+    let (scratch, content) = store();
+    for count in [3_u32, 300] {
+        let mut batch = content.batch();
+        let mut digests = Vec::new();
+        // The last is the first once more.
+        for number in (0..count).chain([0]) {
+            let text = format!("{number} of {count}");
+            let mut ingest = content.ingest().unwrap();
+            ingest.write_all(text.as_bytes()).unwrap();
+            let size = Some(text.len() as u64);
+            digests.push(batch.add(ingest, Some(&Digest::of(text.as_bytes())), size).unwrap());
+        }
+        let mut wrong = content.ingest().unwrap();
+        wrong.write_all(b"wrong").unwrap();
+        let error = batch.add(wrong, Some(&Digest::of(b"right")), None).unwrap_err();
+        assert!(matches!(error, ContentError::Digest { .. }));
+        assert_eq!((batch.len(), ingests(scratch.path())), (digests.len(), digests.len()));
+        let synced = batch.sync().unwrap();
+        assert!(digests.iter().all(|digest| !content.has(digest).unwrap()));
+        assert_eq!(synced.publish().unwrap(), digests);
+        assert_eq!(content.read(&digests[1], 100).unwrap(), format!("1 of {count}").as_bytes());
+        assert_eq!(ingests(scratch.path()), 0);
+    }
+    assert_eq!(content.list().unwrap().len(), 303);
+}
+
+#[test]
+fn a_batch_given_up_leaves_nothing() {
+    let (scratch, content) = store();
+    let mut batch = content.batch();
+    for text in ["a", "b"] {
+        let mut ingest = content.ingest().unwrap();
+        ingest.write_all(text.as_bytes()).unwrap();
+        batch.add(ingest, None, None).unwrap();
+    }
+    drop(batch.sync().unwrap());
+    assert_eq!((content.list().unwrap().len(), ingests(scratch.path())), (0, 0));
+    assert!(content.batch().sync().unwrap().publish().unwrap().is_empty());
+}
+
+#[test]
 fn opening_again_leaves_running_ingests_alone() {
     let (scratch, content) = store();
     let mut ingest = content.ingest().unwrap();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dhow_content::{Content, Ingest};
+use dhow_content::{Batch, Content, Ingest};
 use dhow_error::{Error, Result};
 use dhow_kv::{Kv, Transaction};
 use dhow_snapshot::{Snapshots, chain_id};
@@ -228,6 +228,16 @@ impl Session {
         let digest = ingest.finish(expected, expected_size)?;
         self.lease.pin_named(digest);
         Ok(digest)
+    }
+
+    /// Makes a batch durable, gives its blobs their names and pins them. Blocks.
+    pub(crate) fn finish_all(&self, batch: Batch) -> Result<()> {
+        let synced = batch.sync()?;
+        let _naming = self.store.leases.naming();
+        for digest in synced.publish()? {
+            self.lease.pin_named(digest);
+        }
+        Ok(())
     }
 
     /// Takes in a small blob. Blocks.

@@ -189,6 +189,35 @@ async fn loads_oci_layouts_through_nested_indexes() {
     assert_eq!(place.census(), [4, 0, 1, 0]);
 }
 
+/// More files than are made durable at once, of which the image needs two.
+#[tokio::test]
+async fn loads_archives_of_many_small_files() {
+    let place = Place::new();
+    let images = place.open().await;
+    let layer = tar(&[("hello", b"hello\n")]);
+    let (archive, id) = oci_archive(&layer, &layer);
+    let spare: Vec<_> = (0..600).map(|number| number.to_string().into_bytes()).collect();
+    let named: Vec<_> = spare
+        .iter()
+        .map(|content| (format!("blobs/sha256/{}", Digest::of(content).hex()), content.as_slice()))
+        .collect();
+    let files: Vec<_> = named.iter().map(|(name, content)| (name.as_str(), *content)).collect();
+    // An archive ends with two empty blocks; what is put before another one ends without them.
+    let mut many = tar(&files);
+    many.truncate(many.len() - 1024);
+    many.extend(archive);
+    assert_eq!(load(&images, many.clone()).await.unwrap()[0].id, id);
+    let kept = place.census();
+    assert_eq!((kept[1], kept[2], kept[3]), (0, 1, 0));
+    assert!(kept[0] < 10, "what no image needs is swept: {kept:?}");
+    // One byte of the last of them: nothing of it stays.
+    let last = many.windows(3).rposition(|bytes| bytes == b"599").unwrap();
+    many[last] ^= 1;
+    let error = load(&images, many).await.unwrap_err().chain();
+    assert!(error.contains(&Digest::of(b"599").to_string()), "{error}");
+    assert_eq!(place.census(), kept);
+}
+
 #[tokio::test]
 async fn a_corrupt_layer_names_both_digests_and_leaves_nothing() {
     let place = Place::new();

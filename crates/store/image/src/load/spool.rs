@@ -1,13 +1,15 @@
 //! An archive's files, taken in as they stream by.
 //!
-//! Small JSON is kept in memory; everything else goes straight to the content store. A file under
-//! `blobs/sha256/` is verified against its name. Links are kept as names and resolved within the archive
+//! Small JSON is kept in memory; everything else goes straight to the content store, in batches, so that
+//! thousands of small files wait for the disk a few times only. A file under `blobs/sha256/` is verified
+//! against its name. Links are kept as names and resolved within the archive
 //! only, so that no link can reach a file of the machine.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
+use dhow_content::Batch;
 use dhow_error::{Error, Kind, Result};
 use dhow_spec::Digest;
 
@@ -24,6 +26,14 @@ const SMALL_TOTAL_MAX: u64 = 64 << 20;
 /// The longest chain of links.
 const LINKS_MAX: usize = 8;
 const BLOBS: &str = "blobs/sha256/";
+
+/// What is kept while an archive streams by.
+struct Incoming {
+    /// Blobs that do not have their names yet.
+    batch: Batch,
+    /// What small files take in memory, in bytes.
+    small_total: u64,
+}
 
 /// What was in an archive.
 pub(super) struct Archive {
@@ -42,13 +52,14 @@ pub(super) fn spool(session: &Arc<Session>, reader: Box<dyn Read + Send>) -> Res
     let unreadable = |source| Error::caused(Kind::Invalid, "cannot read the archive", source);
     let mut tape = Tape::new(inflate(reader).map_err(unreadable)?);
     let mut archive = Archive { session: Arc::clone(session), files: HashMap::new() };
-    let mut small_total = 0;
+    let mut incoming = Incoming { batch: session.store.content.batch(), small_total: 0 };
     while let Some(entry) = tape.next_entry().map_err(unreadable)? {
         let name = String::from_utf8_lossy(&entry.name).into_owned();
         archive
-            .take(entry, &mut tape, &mut small_total)
+            .take(entry, &mut tape, &mut incoming)
             .map_err(|error| error.context(format!("cannot take {name:?} from the archive")))?;
     }
+    session.finish_all(incoming.batch)?;
     Ok(archive)
 }
 
@@ -110,7 +121,7 @@ impl Archive {
         &mut self,
         entry: Entry,
         tape: &mut Tape<Box<dyn Read + Send>>,
-        small_total: &mut u64,
+        incoming: &mut Incoming,
     ) -> Result<()> {
         if self.files.len() >= ENTRIES_MAX {
             return Err(Error::invalid(format!("there are more than {ENTRIES_MAX} entries")));
@@ -121,14 +132,21 @@ impl Archive {
         let file = match entry.kind {
             EntryKind::File if is_legacy(&name) => return Ok(()),
             EntryKind::File if is_document(&name) => {
-                *small_total += entry.size;
-                if *small_total > SMALL_TOTAL_MAX {
+                incoming.small_total += entry.size;
+                if incoming.small_total > SMALL_TOTAL_MAX {
                     return Err(Error::invalid("the archive has more than 64 MiB of JSON"));
                 }
                 let content = tape.read_small(CONFIG_MAX).map_err(cannot_read)?;
                 File::Small(content)
             }
-            EntryKind::File => self.ingest(&name, entry.size, tape)?,
+            EntryKind::File => {
+                if incoming.batch.len() >= Batch::FULL {
+                    let full =
+                        std::mem::replace(&mut incoming.batch, self.session.store.content.batch());
+                    self.session.finish_all(full)?;
+                }
+                self.ingest(&name, entry.size, tape, &mut incoming.batch)?
+            }
             EntryKind::Symlink(target) => match resolve(&name, &target) {
                 Some(target) => File::Link(target),
                 None => return Err(Error::invalid("it is a link that leads out of the archive")),
@@ -143,12 +161,18 @@ impl Archive {
         Ok(())
     }
 
-    fn ingest(&self, name: &str, size: u64, tape: &mut Tape<Box<dyn Read + Send>>) -> Result<File> {
+    fn ingest(
+        &self,
+        name: &str,
+        size: u64,
+        tape: &mut Tape<Box<dyn Read + Send>>,
+        batch: &mut Batch,
+    ) -> Result<File> {
         let mut ingest = self.session.store.content.ingest()?;
         crate::store::spool(tape, &mut ingest)?;
         let expected =
             name.strip_prefix(BLOBS).and_then(|hex| format!("sha256:{hex}").parse().ok());
-        let digest = self.session.finish(ingest, expected.as_ref(), Some(size))?;
+        let digest = batch.add(ingest, expected.as_ref(), Some(size))?;
         Ok(File::Blob { digest, size })
     }
 
