@@ -9,6 +9,7 @@
 //! the child touch nothing that takes a lock.
 
 mod exec;
+mod springboard;
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -20,6 +21,7 @@ use rustix::io::{Errno, Result};
 use crate::namespace::Namespaces;
 
 pub use exec::{Strings, execve, execveat};
+pub use springboard::{Jump, Springboard};
 
 /// The highest signal number of the kernel (`_NSIG` on x86-64 and arm64).
 const SIGNALS: i32 = 64;

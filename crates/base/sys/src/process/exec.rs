@@ -1,8 +1,10 @@
 //! execve with argument and environment lists that were prepared before the fork.
 //!
 //! [`Strings`] owns its texts and keeps the null-terminated list of pointers to them that the kernel
-//! wants, with room for one more entry: a child that may not allocate can still append `HOME`.
+//! wants, with room for one more entry at either end: a child that may not allocate can still append
+//! `HOME`, and put a path in front for a [`Springboard`](super::Springboard).
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -17,18 +19,36 @@ const SPARE: usize = 4096;
 /// A list of texts in the shape of `argv` and `envp`.
 pub struct Strings {
     texts: Vec<CString>,
-    /// One pointer a text, then two nulls: room for the spare entry, and the end.
-    pointers: Vec<*const c_char>,
+    /// Room for what comes before, one pointer a text, then two nulls: room for the spare entry, and the
+    /// end.
+    pointers: Vec<Cell<*const c_char>>,
     spare: Box<[u8; SPARE]>,
 }
 
 impl Strings {
     /// A list of those texts.
     pub fn new(texts: Vec<CString>) -> Self {
-        let mut pointers: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();
-        pointers.extend([ptr::null(), ptr::null()]);
+        let mut pointers = Vec::with_capacity(texts.len() + 3);
+        pointers.push(Cell::new(ptr::null()));
+        pointers.extend(texts.iter().map(|text| Cell::new(text.as_ptr())));
+        pointers.extend([Cell::new(ptr::null()), Cell::new(ptr::null())]);
         Self { texts, pointers, spare: Box::new([0; SPARE]) }
     }
+
+    /// The list in the kernel's shape, as long as this lives and is not changed.
+    pub(super) fn list(&self) -> *const *const c_char {
+        // The list has three entries at least. A Cell is in memory what it holds.
+        self.pointers.get(1..).unwrap_or_default().as_ptr().cast()
+    }
+
+    /// The same list with `first` before all others. `first` must live as long as the list is used.
+    pub(super) fn list_after(&self, first: &CStr) -> *const *const c_char {
+        if let Some(place) = self.pointers.first() {
+            place.set(first.as_ptr());
+        }
+        self.pointers.as_ptr().cast()
+    }
+
 
     /// The texts, without an appended one.
     pub fn texts(&self) -> &[CString] {
@@ -39,7 +59,8 @@ impl Strings {
     /// long or has a NUL in it.
     pub fn append(&mut self, key: &[u8], value: &[u8]) -> bool {
         let length = key.len() + 1 + value.len();
-        let used = self.pointers.get(self.texts.len()).is_none_or(|slot| !slot.is_null());
+        let place = self.pointers.get(self.texts.len() + 1);
+        let used = place.is_none_or(|place| !place.get().is_null());
         if used || length >= SPARE || key.contains(&0) || value.contains(&0) {
             return false;
         }
@@ -47,8 +68,8 @@ impl Strings {
         for (place, byte) in self.spare.iter_mut().zip(bytes) {
             *place = *byte;
         }
-        if let Some(slot) = self.pointers.get_mut(self.texts.len()) {
-            *slot = self.spare.as_ptr().cast();
+        if let Some(place) = self.pointers.get(self.texts.len() + 1) {
+            place.set(self.spare.as_ptr().cast());
         }
         true
     }
@@ -68,8 +89,8 @@ pub fn execve(path: &CStr, arguments: &Strings, environment: &Strings) -> Errno 
         libc::syscall(
             libc::SYS_execve,
             path.as_ptr(),
-            arguments.pointers.as_ptr(),
-            environment.pointers.as_ptr(),
+            arguments.list(),
+            environment.list(),
         );
     }
     last_errno()
@@ -84,8 +105,8 @@ pub fn execveat(program: BorrowedFd<'_>, arguments: &Strings, environment: &Stri
             libc::SYS_execveat,
             program.as_raw_fd(),
             c"".as_ptr(),
-            arguments.pointers.as_ptr(),
-            environment.pointers.as_ptr(),
+            arguments.list(),
+            environment.list(),
             libc::AT_EMPTY_PATH,
         );
     }
@@ -106,7 +127,7 @@ mod tests {
         assert!(strings.append(b"HOME", b"/root"));
         assert!(!strings.append(b"HOME", b"/root"));
         assert_eq!(&strings.spare[..11], b"HOME=/root\0");
-        assert!(strings.pointers[2].is_null() && !strings.pointers[1].is_null());
+        assert!(strings.pointers[3].get().is_null() && !strings.pointers[2].get().is_null());
     }
 
     #[test]
