@@ -1,8 +1,10 @@
-//! `cargo xtask bench start`: how long a start takes, beside docker and runc in the same run.
+//! `cargo xtask bench start`: how long a start takes, beside docker and runc in the same run. `bench oci`
+//! is in a file of its own.
 //!
 //! The commands of dhow and of the peer take turns, so that a drift of the machine meets both. The
 //! peers are started for this, in folders of their own, where Debian's packages are installed.
 
+pub(crate) mod oci;
 mod peers;
 
 use std::fs;

@@ -23,6 +23,7 @@ cargo xtask COMMAND
   conformance      writes which test shows which rule of the OCI runtime specification
   tidy             the floors, crate docs, unsafe code, dependency table
   bench start      how long a start takes, beside docker and runc where they are installed
+  bench oci        the OCI runtime's command line, beside runc and youki where they are installed
   soak             the tests that repeat (random kills, many containers) with their full counts
   help             this text
 ";
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["guest"] => guest::run(run::Profile::Debug),
         ["bench", "start"] => bench::start(),
+        ["bench", "oci"] => bench::oci::run(),
         ["soak"] => test::soak(),
         ["help" | "--help" | "-h"] | [] => {
             print!("{HELP}");

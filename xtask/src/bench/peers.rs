@@ -95,15 +95,25 @@ pub(crate) fn runc() -> Option<&'static Path> {
     Some(Path::new("/usr/sbin/runc")).filter(|path| path.exists())
 }
 
+/// youki, where it has been put.
+pub(crate) fn youki() -> Option<&'static Path> {
+    ["/usr/bin/youki", "/usr/local/bin/youki"].map(Path::new).into_iter().find(|path| path.exists())
+}
+
 /// A bundle of busybox that any OCI runtime can run.
 pub(crate) struct Bundle {
     folder: tempfile::TempDir,
 }
 
 impl Bundle {
+    /// Makes the bundle of `true`.
+    pub(crate) fn prepare(dhow: &Path) -> Result<Self> {
+        Self::prepare_for(dhow, &["/bin/true"])
+    }
+
     /// Makes the bundle; its configuration is runc's own where runc is installed, so that both do the
     /// same work, else dhow's.
-    pub(crate) fn prepare(dhow: &Path) -> Result<Self> {
+    pub(crate) fn prepare_for(dhow: &Path, arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bench-bundle-").tempdir()?;
         images::unpack_busybox(&folder.path().join("rootfs"))?;
         let mut spec = match runc() {
@@ -116,13 +126,18 @@ impl Bundle {
         finish(spec.arg("spec").current_dir(folder.path()))?.ok()?;
         let path = folder.path().join("config.json");
         let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
-        for (key, value) in [("terminal", json!(false)), ("args", json!(["/bin/true"]))] {
+        for (key, value) in [("terminal", json!(false)), ("args", json!(arguments))] {
             if let Some(process) = config.get_mut("process").and_then(|it| it.as_object_mut()) {
                 process.insert(key.to_owned(), value);
             }
         }
         fs::write(&path, serde_json::to_vec(&config)?)?;
         Ok(Self { folder })
+    }
+
+    /// Where it lies.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Runs the bundle by a runtime and times it.

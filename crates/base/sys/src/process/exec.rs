@@ -49,7 +49,6 @@ impl Strings {
         self.pointers.as_ptr().cast()
     }
 
-
     /// The texts, without an appended one.
     pub fn texts(&self) -> &[CString] {
         &self.texts
@@ -86,12 +85,7 @@ pub fn execve(path: &CStr, arguments: &Strings, environment: &Strings) -> Errno 
     // SAFETY: `path` and every text are NUL-terminated; both lists end with a null pointer and own what
     // they point to, so all of it lives across the call. The kernel only reads.
     unsafe {
-        libc::syscall(
-            libc::SYS_execve,
-            path.as_ptr(),
-            arguments.list(),
-            environment.list(),
-        );
+        libc::syscall(libc::SYS_execve, path.as_ptr(), arguments.list(), environment.list());
     }
     last_errno()
 }

@@ -10,7 +10,7 @@
 //!   our child, of which the container can see nothing:   everything else ─► execveat(springboard)
 //!   springboard of a first process:   execve(argv[0], argv + 1, envp)
 //!   springboard that joins:           clone(CLONE_PARENT) ─► tells the sibling's pid, ends
-//!                                       └─► setsid ─► terminal? ─► dies with its parent ─► ready ─► execve
+//!                                       └─► setsid ─► terminal? ─► ready ─► execve
 //! ```
 //!
 //! It speaks with the parent over the descriptor that it was made for, a packet each: `P` and the pid (four
@@ -38,9 +38,9 @@ const CODE_AT: usize = HEADER + 2 * PROGRAM_HEADER;
 
 // The kernel enters with argc, argv, null, envp on the stack; system calls keep all registers but rax, rcx
 // and r11. ebx is the channel, r12d says what is to be done. The calls, in order: fcntl(F_SETFD, CLOEXEC)
-// 72, clone 56, setsid 112, ioctl(TIOCSCTTY) 16, prctl(PR_SET_PDEATHSIG, SIGKILL) 157, write 1, execve 59,
-// exit_group 231. argv[1] follows argv[0] and its NUL in memory, so that its address tells the length; what
-// lies before argv[0] is the kernel's (AT_PLATFORM), which nobody here reads.
+// 72, clone 56, setsid 112, ioctl(TIOCSCTTY) 16, write 1, execve 59, exit_group 231. argv[1] follows
+// argv[0] and its NUL in memory, so that its address tells the length; what lies before argv[0] is padding
+// and AT_PLATFORM, which nobody here reads.
 #[cfg(target_arch = "x86_64")]
 global_asm!(
     ".pushsection .rodata.dhow_springboard, \"a\", @progbits",
@@ -91,10 +91,6 @@ global_asm!(
     "test eax, eax",
     "js 6f",
     "3:",
-    "mov edi, 1",
-    "mov esi, 9",
-    "mov eax, 157",
-    "syscall",
     "push 0x52",
     "mov rsi, rsp",
     "mov edx, 1",
@@ -151,7 +147,7 @@ global_asm!(
 const NUMBERS: usize = 8;
 
 #[cfg(target_arch = "x86_64")]
-fn code() -> Result<&'static [u8]> {
+fn code() -> &'static [u8] {
     unsafe extern "C" {
         static dhow_springboard_begin: u8;
         static dhow_springboard_end: u8;
@@ -161,12 +157,12 @@ fn code() -> Result<&'static [u8]> {
     let length = end.addr().wrapping_sub(begin.addr());
     // SAFETY: both symbols stand in the one read-only section above, begin before end, so what lies between
     // them is initialised, never written, and there as long as the program runs.
-    Ok(unsafe { slice::from_raw_parts(begin, length) })
+    unsafe { slice::from_raw_parts(begin, length) }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn code() -> Result<&'static [u8]> {
-    Err(Errno::NOSYS)
+fn code() -> &'static [u8] {
+    &[]
 }
 
 /// What a springboard does before it executes the command.
@@ -191,13 +187,17 @@ impl Springboard {
     /// Errors: those of memfd_create(2), EACCES where vm.memfd_noexec forbids it; ENOSYS on processors for
     /// which it is not written.
     pub fn make(channel: BorrowedFd<'_>, jump: Jump) -> Result<Self> {
+        let code = code();
+        if code.is_empty() {
+            return Err(Errno::NOSYS);
+        }
         let memory = create()?;
         let what: i32 = match jump {
             Jump::Itself => 0,
             Jump::Sibling { terminal: false } => 1,
             Jump::Sibling { terminal: true } => 3,
         };
-        let image = image(code()?, channel.as_raw_fd(), what);
+        let image = image(code, channel.as_raw_fd(), what);
         if rustix::io::write(&memory, &image)? != image.len() {
             return Err(Errno::IO);
         }
