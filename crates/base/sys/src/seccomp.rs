@@ -1,11 +1,17 @@
-//! Loading seccomp filters (seccomp(2)).
+//! Loading seccomp filters (seccomp(2)), and answering the calls that one hands over
+//! (seccomp_unotify(2)).
+
+mod notify;
 
 use std::ops::BitOr;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 
 use rustix::io::{Errno, Result};
 
-use crate::process::check;
+use crate::process::last_errno;
+
+pub use notify::{Answer, Call, answer, next_call};
 
 /// How a filter is loaded (SECCOMP_FILTER_FLAG_*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +24,9 @@ impl LoadFlags {
     pub const LOG: Self = Self(libc::SECCOMP_FILTER_FLAG_LOG as u32);
     /// The speculative store bypass mitigation is left off.
     pub const SPEC_ALLOW: Self = Self(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32);
+    /// While a listener answers a call, only a fatal signal interrupts it (Linux 5.19). Only for
+    /// [`load_listened`].
+    pub const WAIT_KILLABLE: Self = Self(libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32);
 }
 
 impl BitOr for LoadFlags {
@@ -34,19 +43,37 @@ impl BitOr for LoadFlags {
 /// Needs CAP_SYS_ADMIN or no_new_privs. Errors: EINVAL for a program that the kernel refuses or that has
 /// more than 4,096 instructions.
 pub fn load(instructions: &[u64], flags: LoadFlags) -> Result<()> {
+    set_filter(instructions, flags.0).map(drop)
+}
+
+/// As [`load`]; gives the descriptor at which the calls that the filter hands over are answered, which is
+/// close-on-exec (SECCOMP_FILTER_FLAG_NEW_LISTENER, Linux 5.0).
+///
+/// Errors: also EBUSY if this thread has a filter with a listener already, EINVAL if the kernel knows no
+/// listeners.
+pub fn load_listened(instructions: &[u64], flags: LoadFlags) -> Result<OwnedFd> {
+    let flags = flags.0 | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+    let descriptor = set_filter(instructions, flags)?;
+    // SAFETY: with this flag, success is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+}
+
+/// What seccomp(2) returned.
+fn set_filter(instructions: &[u64], flags: u32) -> Result<libc::c_long> {
     let length = libc::c_ushort::try_from(instructions.len()).map_err(|_| Errno::INVAL)?;
     // sock_filter has a size of 8 and an alignment of 4, so that a u64 holds and aligns one.
     let program = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut().cast() };
     // SAFETY: `program` points to `length` instructions that live across the call; the kernel copies
     // them, checks them and writes nothing.
-    check(unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            flags.0,
+            flags,
             ptr::from_ref(&program),
         )
-    })
+    };
+    if result < 0 { Err(last_errno()) } else { Ok(result) }
 }
 
 #[cfg(test)]

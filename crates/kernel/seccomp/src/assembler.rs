@@ -13,7 +13,7 @@ const AND: u16 = 0x54;
 /// BPF_JMP | BPF_JA
 const JUMP: u16 = 0x05;
 /// BPF_RET | BPF_K
-const RETURN: u16 = 0x06;
+pub(crate) const RETURN: u16 = 0x06;
 
 /// How far a conditional jump is let go; 255 is the limit, and detours for its two targets are made one
 /// after the other.

@@ -10,9 +10,10 @@
 //! eight comparisons for a call. Until a leaf only arch and number are read: the kernel then finds out
 //! by itself which calls are always allowed and does not run the filter for them (Linux 5.11).
 
-use dhow_spec::oci_runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
+use dhow_spec::oci_runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
 
 use crate::Result;
+use crate::SeccompError;
 use crate::arch::{AUDIT_I386, AUDIT_X86_64, Abi, X32_BIT};
 use crate::assembler::{Assembler, Jump, Label};
 use crate::program::{Flags, Program};
@@ -30,9 +31,12 @@ const ARGUMENTS: u32 = 16;
 /// profile names give ENOSYS, unless the default action permits them.
 ///
 /// # Errors
-/// [`crate::SeccompError`]: `Unsupported` for SCMP_ACT_NOTIFY, `Contradiction` for argument numbers and
-/// errno values out of range, `TooLong` beyond 4,096 instructions.
+/// [`SeccompError`]: `Contradiction` for argument numbers and errno values out of range, an errno for an
+/// action that returns none, a rule without a name and a listener without a path; `Unsupported` for
+/// SCMP_ACT_NOTIFY as the default or on write(2), by which the listener is handed over; `TooLong` beyond
+/// 4,096 instructions.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
+    check(profile)?;
     let declared = Abi::declared(profile.architectures().as_deref().unwrap_or_default());
     let tables: Vec<Table> =
         declared.iter().map(|abi| Table::new(profile, *abi)).collect::<Result<_>>()?;
@@ -60,6 +64,39 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program> {
     let start = code.branch(Jump::Equal, AUDIT_X86_64, entry, dispatch);
     code.load(ARCH, start);
     Program::new(code.finish(), flags(profile))
+}
+
+/// What the specification demands of a profile as a whole (config-linux.md, "Seccomp").
+fn check(profile: &LinuxSeccomp) -> Result<()> {
+    let contradiction = |text: &str| Err(SeccompError::Contradiction(text.into()));
+    let is_notify = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let rules = || profile.syscalls().iter().flatten();
+    if rules().any(|rule| rule.names().is_empty()) {
+        return contradiction("a rule names no system call");
+    }
+    let has_listener =
+        profile.listener_path().as_ref().is_some_and(|it| !it.as_os_str().is_empty());
+    let has_metadata = profile.listener_metadata().as_ref().is_some_and(|it| !it.is_empty());
+    if has_metadata && !has_listener {
+        return contradiction("listenerMetadata without a listenerPath");
+    }
+    if is_notify(profile.default_action()) {
+        return Err(SeccompError::Unsupported {
+            what: "SCMP_ACT_NOTIFY as the default action".into(),
+            why: "the listener could not be handed over",
+        });
+    }
+    let mut notifying = rules().filter(|rule| is_notify(rule.action())).peekable();
+    if notifying.peek().is_some() && !has_listener {
+        return contradiction("SCMP_ACT_NOTIFY without a listenerPath");
+    }
+    if notifying.any(|rule| rule.names().iter().any(|name| name == "write")) {
+        return Err(SeccompError::Unsupported {
+            what: "SCMP_ACT_NOTIFY for the write system call".into(),
+            why: "the listener is handed over by it",
+        });
+    }
+    Ok(())
 }
 
 fn flags(profile: &LinuxSeccomp) -> Flags {

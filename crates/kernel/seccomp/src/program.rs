@@ -11,7 +11,9 @@
 //! memory order of a little-endian machine.
 
 use crate::Result;
+use crate::assembler::RETURN;
 use crate::error::SeccompError;
+use crate::rules::NOTIFY;
 
 const MAGIC: [u8; 4] = *b"DSC1";
 const HEADER_BYTES: usize = 12;
@@ -73,6 +75,11 @@ impl Program {
     /// How to load it.
     pub fn flags(&self) -> Flags {
         self.flags
+    }
+
+    /// Whether it hands calls over to a listener, which has to be made when it is loaded.
+    pub fn notifies(&self) -> bool {
+        self.instructions.contains(&(u64::from(RETURN) | u64::from(NOTIFY) << 32))
     }
 
     /// The number of instructions.

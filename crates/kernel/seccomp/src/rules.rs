@@ -25,6 +25,7 @@ pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
 const KILL_THREAD: u32 = 0;
 const TRAP: u32 = 0x0003_0000;
 const ERRNO: u32 = 0x0005_0000;
+pub(crate) const NOTIFY: u32 = 0x7fc0_0000;
 const TRACE: u32 = 0x7ff0_0000;
 const LOG: u32 = 0x7ffc_0000;
 const ALLOW: u32 = 0x7fff_0000;
@@ -124,6 +125,12 @@ impl Calls {
 
 /// The filter's return value for an action.
 fn verdict(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
+    let has_errno =
+        matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
+    if let (false, Some(errno)) = (has_errno, errno) {
+        let text = format!("errnoRet {errno} of {action}, which returns none");
+        return Err(SeccompError::Contradiction(text));
+    }
     let errno = errno.unwrap_or(EPERM);
     let data = |limit: u32| {
         if errno <= limit {
@@ -139,12 +146,7 @@ fn verdict(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
         LinuxSeccompAction::ScmpActTrace => TRACE | data(0xffff)?,
         LinuxSeccompAction::ScmpActLog => LOG,
         LinuxSeccompAction::ScmpActAllow => ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(SeccompError::Unsupported {
-                what: "SCMP_ACT_NOTIFY".into(),
-                why: "there is no listener to answer",
-            });
-        }
+        LinuxSeccompAction::ScmpActNotify => NOTIFY,
     })
 }
 

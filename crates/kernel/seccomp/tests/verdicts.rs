@@ -100,7 +100,7 @@ mod naive {
             LinuxSeccompAction::ScmpActTrace => 0x7ff0_0000 | errno.unwrap_or(1),
             LinuxSeccompAction::ScmpActLog => 0x7ffc_0000,
             LinuxSeccompAction::ScmpActAllow => ALLOW,
-            LinuxSeccompAction::ScmpActNotify => panic!(),
+            LinuxSeccompAction::ScmpActNotify => 0x7fc0_0000,
         }
     }
 
@@ -234,19 +234,27 @@ fn arg() -> impl Strategy<Value = LinuxSeccompArg> {
     })
 }
 
+/// An errno is only for those that return one.
+fn has_errno(action: LinuxSeccompAction) -> bool {
+    matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace)
+}
+
 fn rule() -> impl Strategy<Value = LinuxSyscall> {
     let names = prop::collection::vec(prop::sample::select(NAMES.to_vec()), 1..6);
     let args = prop::collection::vec(arg(), 0..4);
-    (names, action(), prop::option::of(0_u32..4096), args).prop_map(
-        |(names, action, errno, args)| {
-            let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-            let rule = LinuxSyscallBuilder::default().names(names).action(action).args(args);
-            match errno {
-                Some(errno) => rule.errno_ret(errno).build().unwrap(),
-                None => rule.build().unwrap(),
-            }
-        },
-    )
+    let action = prop_oneof![6 => action(), 1 => Just(LinuxSeccompAction::ScmpActNotify)];
+    (names, action, prop::option::of(0_u32..4096), args).prop_map(|(names, action, errno, args)| {
+        let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        if action == LinuxSeccompAction::ScmpActNotify {
+            names.iter_mut().filter(|name| *name == "write").for_each(|it| it.push('_'));
+        }
+        let errno = errno.filter(|_| has_errno(action));
+        let rule = LinuxSyscallBuilder::default().names(names).action(action).args(args);
+        match errno {
+            Some(errno) => rule.errno_ret(errno).build().unwrap(),
+            None => rule.build().unwrap(),
+        }
+    })
 }
 
 fn profile() -> impl Strategy<Value = LinuxSeccomp> {
@@ -258,7 +266,9 @@ fn profile() -> impl Strategy<Value = LinuxSeccomp> {
     (action(), prop::option::of(0_u32..100), archs, rules).prop_map(
         |(action, errno, archs, rules)| {
             let mut profile = LinuxSeccomp::default();
+            let errno = errno.filter(|_| has_errno(action));
             profile.set_default_action(action).set_default_errno_ret(errno);
+            profile.set_listener_path(Some("/run/listener".into()));
             profile.set_architectures(Some(archs)).set_syscalls(Some(rules));
             profile
         },
@@ -440,7 +450,7 @@ fn a_users_profile_is_read() {
     assert_eq!(run(&program, Call { number: 9999, arch: X86_64, args: [0; 6] }).0, ALLOW);
     assert_eq!(run(&program, Call { number: X32, arch: X86_64, args: [0; 6] }).0, KILL_PROCESS);
     assert_eq!(run(&program, Call { number: 39, arch: I386, args: [0; 6] }).0, EPERM);
-    assert_eq!(program.flags(), Flags::LOG);
+    assert_eq!(program.flags(), Flags::LOG.union(Flags::WAIT_KILLABLE));
     let owner = compile(&profile.resolve(&[Capability::Fowner], KERNEL)).unwrap();
     assert_eq!(run(&owner, call("chmod", [0; 6])).0, ALLOW);
     assert_eq!(Program::from_bytes(&program.to_bytes()).unwrap(), program);
@@ -448,7 +458,7 @@ fn a_users_profile_is_read() {
 
 #[test]
 fn bad_profiles_say_what_is_wrong() {
-    let cases: [(&str, &str); 8] = [
+    let cases: [(&str, &str); 9] = [
         ("{", "cannot read the seccomp profile"),
         (r#"{"syscalls": [{"names": ["a"], "action": "SCMP_ACT_ALLOW"}]}"#, "no defaultAction"),
         (
@@ -469,6 +479,10 @@ fn bad_profiles_say_what_is_wrong() {
             "argument 6",
         ),
         (r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}"#, "listenerPath"),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"name": "a", "action": "SCMP_ACT_NOTIFY"}]}"#,
+            "SCMP_ACT_NOTIFY",
+        ),
     ];
     for (json, want) in cases {
         let error = Profile::parse(json.as_bytes()).unwrap_err();
@@ -486,6 +500,8 @@ fn what_cannot_be_compiled_is_refused() {
     let mut profile = LinuxSeccomp::default();
     profile.set_default_action(LinuxSeccompAction::ScmpActNotify);
     assert_eq!(compile(&profile).unwrap_err().kind(), Kind::Unsupported);
+    profile.set_default_action(LinuxSeccompAction::ScmpActAllow).set_default_errno_ret(Some(1));
+    assert!(compile(&profile).unwrap_err().to_string().contains("errnoRet 1 of SCMP_ACT_ALLOW"));
     profile.set_default_action(LinuxSeccompAction::ScmpActErrno).set_default_errno_ret(Some(5000));
     assert_eq!(compile(&profile).unwrap_err().kind(), Kind::Invalid);
 
@@ -508,43 +524,8 @@ fn flags_are_handed_on() {
     profile.set_flags(Some(vec![
         LinuxSeccompFilterFlag::SeccompFilterFlagLog,
         LinuxSeccompFilterFlag::SeccompFilterFlagTsync,
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv,
     ]));
-    assert_eq!(compile(&profile).unwrap().flags(), Flags::LOG.union(Flags::TSYNC));
-}
-
-/// The kernel takes the default filter and does what it says.
-#[test]
-fn a_process_lives_under_the_default_profile() {
-    use dhow_sys::rustix::io::Errno;
-    use dhow_sys::rustix::net::{AddressFamily, SocketType, socket};
-    use dhow_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
-    use dhow_sys::rustix::thread::set_no_new_privs;
-    use dhow_sys::{namespace::Namespaces, process::clone3, rustix, seccomp};
-
-    let program = default_program(&DOCKER_CAPABILITIES);
-    let child = clone3(Namespaces::NONE, None, || {
-        if set_no_new_privs(true).is_err() {
-            return 1;
-        }
-        if seccomp::load(program.instructions(), seccomp::LoadFlags::SPEC_ALLOW).is_err() {
-            return 2;
-        }
-        if socket(AddressFamily::UNIX, SocketType::STREAM, None).is_err() {
-            return 3;
-        }
-        if socket(AddressFamily::VSOCK, SocketType::STREAM, None).err() != Some(Errno::PERM) {
-            return 4;
-        }
-        // Without the filter this would be ENOENT.
-        if rustix::mount::unmount("/no/such/place", rustix::mount::UnmountFlags::empty()).err()
-            != Some(Errno::PERM)
-        {
-            return 5;
-        }
-        0
-    })
-    .unwrap();
-    let pidfd = std::os::fd::AsFd::as_fd(&child.pidfd);
-    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED).unwrap().unwrap();
-    assert_eq!(status.exit_status(), Some(0));
+    let all = Flags::LOG.union(Flags::TSYNC).union(Flags::WAIT_KILLABLE);
+    assert_eq!(compile(&profile).unwrap().flags(), all);
 }

@@ -72,11 +72,15 @@ pub(super) fn parse(json: &[u8]) -> Result<Profile> {
     at_most("its number of rules", entries.len(), MAX_RULES)?;
     let names = entries.iter().map(|entry| entry.names.as_ref().map_or(1, Vec::len)).sum();
     at_most("its number of names", names, MAX_NAMES)?;
-    if document.listener_path.is_some_and(|path| !path.is_empty()) {
-        return Err(SeccompError::Unsupported {
-            what: "listenerPath".into(),
-            why: "there is no listener to answer",
-        });
+    let notifies = |entry: &Entry| entry.action == LinuxSeccompAction::ScmpActNotify;
+    let has_path = document.listener_path.is_some_and(|path| !path.is_empty());
+    for (is_asked_for, what) in
+        [(has_path, "listenerPath"), (entries.iter().any(notifies), "SCMP_ACT_NOTIFY")]
+    {
+        if is_asked_for {
+            let why = "containers of the daemon have no listener to answer";
+            return Err(SeccompError::Unsupported { what: what.into(), why });
+        }
     }
     let default_action = match document.default_action {
         Some(action) => action,
@@ -119,11 +123,8 @@ fn architectures(list: Option<Vec<String>>, map: Option<Vec<ArchEntry>>) -> Resu
 }
 
 fn parse_flags(names: Vec<String>) -> Result<Vec<LinuxSeccompFilterFlag>> {
-    const WAIT_KILLABLE: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
     names
         .into_iter()
-        // It is about listeners only, which profiles here cannot have.
-        .filter(|name| name != WAIT_KILLABLE)
         .map(|name| {
             LinuxSeccompFilterFlag::from_str(&name).map_err(|_| SeccompError::Unsupported {
                 what: format!("flag {name:?}"),
