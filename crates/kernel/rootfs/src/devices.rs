@@ -1,11 +1,17 @@
 //! Device nodes and links in /dev (OCI runtime specification, config-linux.md, "Default Devices").
+//!
+//! In a user namespace nobody can make a device node, so there the host's own are bound: the one of the same
+//! path, or that of /dev/char or /dev/block by its number. They keep the host's owner and mode.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_spec::oci_runtime::{LinuxDevice, LinuxDeviceType};
 use dhow_sys::beneath;
+use dhow_sys::mount::{OpenTreeFlags, Propagation, attach, change_propagation, open_tree};
 use dhow_sys::rustix::fs::{
-    AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mknodat, statat, symlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor, mknodat,
+    openat, statat, symlinkat,
 };
 use dhow_sys::rustix::io::Errno;
 
@@ -20,6 +26,8 @@ pub(crate) struct Node {
     device: u64,
     mode: Mode,
     owner: Option<(u32, u32)>,
+    /// With a user namespace: the host's node, filled in the child.
+    bound: Option<OnceCell<OwnedFd>>,
 }
 
 /// The devices that every container has: path, major, minor.
@@ -45,8 +53,14 @@ const LINKS: [(&str, &str); 6] = [
 const PARENTS: Mode = Mode::from_raw_mode(0o755);
 
 /// The default nodes and those of the specification, which come first where both name a path.
-pub(crate) fn prepare(devices: &[LinuxDevice]) -> Result<Vec<Node>, PlanError> {
-    let mut nodes = devices.iter().map(Node::new).collect::<Result<Vec<_>, _>>()?;
+pub(crate) fn prepare(
+    devices: &[LinuxDevice],
+    user_namespace: bool,
+) -> Result<Vec<Node>, PlanError> {
+    let mut nodes = devices
+        .iter()
+        .map(|device| Node::new(device, user_namespace))
+        .collect::<Result<Vec<_>, _>>()?;
     for (path, major, minor) in DEFAULT {
         if nodes.iter().any(|node| node.path == path) {
             continue;
@@ -57,6 +71,7 @@ pub(crate) fn prepare(devices: &[LinuxDevice]) -> Result<Vec<Node>, PlanError> {
             device: makedev(major, minor),
             mode: Mode::from_raw_mode(0o666),
             owner: None,
+            bound: user_namespace.then(OnceCell::new),
         });
     }
     Ok(nodes)
@@ -79,7 +94,7 @@ pub(crate) fn make(nodes: &[Node], root: BorrowedFd<'_>) -> Result<(), Failure> 
 }
 
 impl Node {
-    fn new(device: &LinuxDevice) -> Result<Self, PlanError> {
+    fn new(device: &LinuxDevice, user_namespace: bool) -> Result<Self, PlanError> {
         let path = inner_path("device path", device.path())?;
         let file_type = match device.typ() {
             LinuxDeviceType::B => FileType::BlockDevice,
@@ -97,7 +112,42 @@ impl Node {
             device: makedev(device.major() as u32, device.minor() as u32),
             mode: Mode::from_raw_mode(device.file_mode().unwrap_or(0o666) & 0o7777),
             owner,
+            // A FIFO can be made anywhere.
+            bound: (user_namespace && file_type != FileType::Fifo).then(OnceCell::new),
         })
+    }
+
+    /// Clones the mount of the host's node, if that is to be bound.
+    pub(crate) fn open_source(&self) -> Result<(), Failure> {
+        let Some(bound) = &self.bound else { return Ok(()) };
+        let kind = if self.file_type == FileType::BlockDevice { "block" } else { "char" };
+        let (major, minor) = (major(self.device), minor(self.device));
+        let by_number = format!("/dev/{kind}/{major}:{minor}");
+        let tree = match self.open_host(&self.path) {
+            Ok(tree) => tree,
+            Err(_) => self.open_host(&by_number).map_err(|errno| {
+                let path = &self.path;
+                let message = format!("cannot find device {path} ({major}:{minor}) on the host");
+                Failure::new(errno, message)
+                    .with_hint("in a user namespace devices are the host's: it needs one there")
+            })?,
+        };
+        // Never filled before: the cell belongs to this one child.
+        let _ = bound.set(tree);
+        Ok(())
+    }
+
+    /// A detached mount of the host's `path`, checked to be this device.
+    fn open_host(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, path, flags)?;
+        let status = fstat(&tree)?;
+        let same_type = FileType::from_raw_mode(status.st_mode) == self.file_type;
+        if !same_type || status.st_rdev != self.device {
+            return Err(Errno::NODEV);
+        }
+        change_propagation(tree.as_fd(), Propagation::Private, false)?;
+        Ok(tree)
     }
 
     fn make(&self, root: BorrowedFd<'_>, dev: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -110,6 +160,9 @@ impl Node {
     }
 
     fn make_in(&self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        if let Some(bound) = &self.bound {
+            return self.bind_in(parent, name, bound.get().ok_or(Errno::BADF)?);
+        }
         match mknodat(parent, name, self.file_type, self.mode, self.device) {
             Ok(()) => {}
             Err(Errno::EXIST) if self.is_there(parent, name)? => {}
@@ -118,6 +171,17 @@ impl Node {
         let Some((uid, gid)) = self.owner else { return Ok(()) };
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn bind_in(&self, parent: BorrowedFd<'_>, name: &[u8], node: &OwnedFd) -> Result<(), Errno> {
+        let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(parent, name, new, Mode::from_raw_mode(0o644)) {
+            Ok(_) => {}
+            Err(Errno::EXIST) if self.is_there(parent, name)? => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+        let place = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        attach(node.as_fd(), openat(parent, name, place, Mode::empty())?.as_fd())
     }
 
     /// Whether the very same device is there already.
@@ -143,7 +207,7 @@ mod tests {
         let mut null = LinuxDevice::default();
         null.set_path(PathBuf::from("/dev/../dev/null")).set_typ(LinuxDeviceType::C);
         null.set_major(1).set_minor(3).set_file_mode(Some(0o600));
-        let nodes = prepare(&[null]).unwrap();
+        let nodes = prepare(&[null], false).unwrap();
         assert_eq!(nodes.len(), DEFAULT.len());
         assert_eq!(nodes[0].path, "/dev/null");
         assert_eq!(nodes[0].mode, Mode::from_raw_mode(0o600));
@@ -153,6 +217,6 @@ mod tests {
     fn a_device_of_every_type_cannot_be_made() {
         let mut all = LinuxDevice::default();
         all.set_path(PathBuf::from("/dev/x")).set_typ(LinuxDeviceType::A);
-        assert_eq!(prepare(&[all]).unwrap_err(), PlanError::DeviceType("/dev/x".to_owned()));
+        assert_eq!(prepare(&[all], false).unwrap_err(), PlanError::DeviceType("/dev/x".to_owned()));
     }
 }

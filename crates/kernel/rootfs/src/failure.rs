@@ -12,12 +12,25 @@ use dhow_sys::rustix::io::Errno;
 pub struct Failure {
     message: String,
     errno: Errno,
+    hint: Option<&'static str>,
 }
 
 impl Failure {
     /// `message` failed for the reason `errno`.
     pub fn new(errno: Errno, message: impl Into<String>) -> Self {
-        Self { message: message.into(), errno }
+        Self { message: message.into(), errno, hint: None }
+    }
+
+    /// The same failure with what to do about it.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        self.hint
     }
 
     /// The kernel's reason.
@@ -95,6 +108,14 @@ pub enum PlanError {
     Sysctl {
         /// Its name.
         key: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Ids that cannot be mapped so.
+    #[error("{field}: {why}")]
+    IdMap {
+        /// Which field of the specification.
+        field: &'static str,
         /// Why not.
         why: &'static str,
     },

@@ -1,11 +1,11 @@
 //! A new file system as a detached mount, by fsopen, fsconfig and fsmount.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use dhow_sys::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
 };
 use dhow_sys::rustix::io::{Errno, read};
 
@@ -65,6 +65,24 @@ fn configure(
     }
     data.into_iter().try_for_each(|setting| setting.set(context))?;
     fsconfig_create(context)
+}
+
+/// Changes the own options of the file system that is mounted at `place`.
+pub(crate) fn reconfigure(
+    place: BorrowedFd<'_>,
+    data: impl IntoIterator<Item = impl Setting>,
+    what: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+    let context = match fspick(place, c"", flags) {
+        Ok(context) => context,
+        Err(errno) => return Err(Failure::new(errno, format!("cannot remount {}", what()))),
+    };
+    let changed = data.into_iter().try_for_each(|setting| setting.set(&context));
+    changed.and_then(|()| fsconfig_reconfigure(&context)).map_err(|errno| {
+        let said = complaint(&context);
+        Failure::new(errno, format!("cannot remount {}{said}", what()))
+    })
 }
 
 /// A private procfs of this process's pid namespace: attached nowhere, so that nothing of an image can

@@ -16,6 +16,9 @@
 //!            pivot            the root becomes /, the host's tree is let go if it was there
 //! ```
 //!
+//! With a user namespace `open_sources` comes first, outside of it, and `attach_root_as_user` then; device
+//! nodes are the host's, bound.
+//!
 //! Invariants: nothing is attached in the host's mount namespace. A path of the container is only ever
 //! opened beneath its root, and what is attached goes onto the descriptor that was opened. The child
 //! allocates only where something is missing in the image, or fails.
@@ -23,11 +26,15 @@
 //! Needs Linux 5.12 (mount_setattr); an overlay of more layers than fit one string needs 6.7.
 
 mod bare;
+mod bind;
+mod cgroups;
 mod console;
+mod copyup;
 mod devices;
 mod failure;
 mod filesystem;
 mod hide;
+mod idmap;
 mod mounts;
 mod options;
 mod plan;
@@ -36,8 +43,9 @@ mod sysctl;
 mod text;
 
 pub use bare::Bare;
+pub use cgroups::CgroupView;
 pub use console::Console;
 pub use failure::{Failure, PlanError};
-pub use mounts::CgroupView;
-pub use plan::{Inside, Plan, PlanInput, clean_path, private_procfs};
+pub use idmap::id_maps;
+pub use plan::{Inside, Plan, PlanInput, Sources, clean_path, private_procfs};
 pub use root::Root;

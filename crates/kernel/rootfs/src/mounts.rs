@@ -5,35 +5,22 @@
 //! only onto a real directory (CVE-2019-19921), and nothing but a few files may cover what procfs says
 //! (CVE-2019-16884).
 
-use std::cell::OnceCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_spec::oci_runtime::Mount;
 use dhow_sys::beneath;
-use dhow_sys::mount::{
-    MountAttrFlags, OpenTreeFlags, Propagation, attach, change_attributes,
-    change_attributes_privately, change_propagation, open_tree,
-};
-use dhow_sys::rustix::fs::{
-    CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, mkdirat, openat, symlinkat,
-};
+use dhow_sys::mount::{MountAttrFlags, attach, change_attributes, change_propagation};
+use dhow_sys::rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs};
 use dhow_sys::rustix::io::Errno;
 
+use crate::bind::Bind;
+use crate::cgroups::{CgroupView, Views};
+use crate::copyup::copy_up;
 use crate::failure::{Doing, Failure, PlanError};
 use crate::filesystem;
 use crate::options::{self, Options};
-use crate::text::{c_string, host_path, inner_path};
-
-/// A directory of a control group hierarchy that the container sees at its `/sys/fs/cgroup`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CgroupView {
-    /// The directory on the host: the container's own cgroup in that hierarchy.
-    pub source: String,
-    /// Its name below `/sys/fs/cgroup`, such as `memory`; empty for a pure cgroup2 machine, where it is
-    /// `/sys/fs/cgroup` itself.
-    pub name: String,
-}
+use crate::text::{c_string, inner_path};
 
 /// What may be covered inside /proc: files that only inform (lxcfs does so).
 const COVERABLE: [&str; 11] = [
@@ -57,38 +44,37 @@ pub(crate) struct PreparedMount {
     pub(crate) destination: String,
     options: Options,
     kind: Kind,
+    user_namespace: bool,
 }
 
 #[derive(Debug)]
 enum Kind {
     /// A new file system.
     New { kind: CString, source: Option<CString> },
-    /// A file or directory of the host's; `clone` is filled in the child.
-    Bind { source: CString, recursive: bool, clone: OnceCell<OwnedFd> },
+    /// A file or directory of the host's.
+    Bind(Bind),
     /// The container's own control groups.
-    Cgroup { views: Vec<PreparedView> },
-}
-
-#[derive(Debug)]
-struct PreparedView {
-    source: CString,
-    /// Filled in the child.
-    clone: OnceCell<OwnedFd>,
-    name: CString,
-    /// The controllers of a joint hierarchy (`cpu,cpuacct`), each a link to it.
-    links: Vec<CString>,
+    Cgroup(Views),
+    /// What is mounted there already, with other attributes and options.
+    Remount,
 }
 
 impl PreparedMount {
-    pub(crate) fn new(mount: &Mount, views: &[CgroupView]) -> Result<Self, PlanError> {
+    /// Checks a mount; `user_namespace` is whether the container has one.
+    pub(crate) fn new(
+        mount: &Mount,
+        views: &[CgroupView],
+        user_namespace: bool,
+    ) -> Result<Self, PlanError> {
         let destination = inner_path("mount destination", mount.destination())?;
         let given = mount.options().as_deref().unwrap_or_default();
-        let options = options::parse(given, &destination)?;
+        let options = options::parse(given)?;
         let typ = mount.typ().as_deref().unwrap_or("none");
+        let bind = || Bind::new(mount, &destination, &options, user_namespace).map(Kind::Bind);
         let kind = match (options.bind, typ) {
-            (Some(recursive), _) => bind(mount, &destination, recursive)?,
-            (None, "bind") => bind(mount, &destination, true)?,
-            (None, "cgroup" | "cgroup2") => Kind::Cgroup { views: prepare_views(views)? },
+            _ if options.remount => Kind::Remount,
+            (Some(_), _) | (None, "bind") => bind()?,
+            (None, "cgroup" | "cgroup2") => Kind::Cgroup(Views::new(views)?),
             (None, "none" | "") => {
                 return Err(PlanError::Incomplete { destination, what: "type" });
             }
@@ -97,9 +83,30 @@ impl PreparedMount {
                 source: new_source(mount)?,
             },
         };
-        let prepared = Self { destination, options, kind };
+        let prepared = Self { destination, options, kind, user_namespace };
         prepared.check_proc()?;
+        prepared.check_options(mount)?;
         Ok(prepared)
+    }
+
+    /// Options that mean something only for other kinds of mounts.
+    fn check_options(&self, mount: &Mount) -> Result<(), PlanError> {
+        let mapped = self.options.id_map.is_some()
+            || mount.uid_mappings().iter().chain(mount.gid_mappings()).flatten().next().is_some();
+        let is_tmpfs = matches!(&self.kind, Kind::New { kind, .. } if kind.as_bytes() == b"tmpfs");
+        let wrong = match self.kind {
+            Kind::Bind(_) => None,
+            _ if mapped => Some("idmap"),
+            _ => None,
+        };
+        let wrong = wrong.or((self.options.copy_up && !is_tmpfs).then_some("tmpcopyup"));
+        match wrong {
+            Some(option) => {
+                let destination = self.destination.clone();
+                Err(PlanError::Option { option: option.to_owned(), destination })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Nothing may be mounted inside /proc but the files that only inform.
@@ -123,35 +130,35 @@ impl PreparedMount {
         read_only
     }
 
-    /// Clones what is the host's: the mount of a bind's source, cgroups. Done before the host's tree is left
-    /// or its propagation cut, so that a shared bind stays a peer of the host's. Cgroups must exist.
-    pub(crate) fn open_source(&self) -> Result<(), Failure> {
-        let (source, recursive, clone) = match &self.kind {
-            Kind::New { .. } => return Ok(()),
-            Kind::Cgroup { views } => {
-                return views.iter().try_for_each(|view| self.open_view(view));
-            }
-            Kind::Bind { source, recursive, clone } => (source, recursive, clone),
-        };
-        let doing = || format!("cannot open mount source {}", source.to_string_lossy());
-        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        if *recursive {
-            flags |= OpenTreeFlags::AT_RECURSIVE;
+    /// Gets the namespaces of mapped ids. In the parent.
+    pub(crate) fn make_id_map(&self, container: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+        match &self.kind {
+            Kind::Bind(bind) => bind
+                .id_map()
+                .map_or(Ok(()), |map| map.prepare(container, || self.destination.clone())),
+            _ => Ok(()),
         }
-        let tree = open_tree(CWD, source.as_c_str(), flags).doing(doing)?;
-        let (propagation, deep) = self.options.propagation.unwrap_or((Propagation::Private, true));
-        change_propagation(tree.as_fd(), propagation, deep).doing(doing)?;
-        // Never filled before: the cell belongs to this one child.
-        let _ = clone.set(tree);
-        Ok(())
+    }
+
+    /// Clones what is the host's: the mount of a bind's source, cgroups. Cgroups must exist.
+    pub(crate) fn open_source(&self) -> Result<(), Failure> {
+        match &self.kind {
+            Kind::New { .. } | Kind::Remount => Ok(()),
+            Kind::Cgroup(views) => views.open(self.options.attributes),
+            Kind::Bind(bind) => bind.open(&self.options),
+        }
     }
 
     /// Makes the mount beneath `root`.
     pub(crate) fn make(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         match &self.kind {
             Kind::New { kind, source } => self.make_new(root, kind, source.as_ref()),
-            Kind::Bind { clone, .. } => self.make_bind(root, clone.get()),
-            Kind::Cgroup { views } => self.make_cgroup(root, views),
+            Kind::Bind(bind) => self.make_bind(root, bind.opened(&self.destination)?),
+            Kind::Cgroup(views) => {
+                let (target, _) = self.directory(root, false)?;
+                views.attach(target.as_fd(), self.options.attributes, &self.destination)
+            }
+            Kind::Remount => self.remount(root),
         }
     }
 
@@ -170,19 +177,32 @@ impl PreparedMount {
         let tmpfs_mode = kind.as_bytes() == b"tmpfs"
             && existed
             && !data.iter().any(|(key, _)| key.as_bytes() == b"mode");
-        let mount = filesystem::make(kind, source, data, attributes, what)?;
-        if tmpfs_mode {
+        let at_first = if self.options.copy_up {
+            attributes & !MountAttrFlags::MOUNT_ATTR_RDONLY
+        } else {
+            attributes
+        };
+        let mount = filesystem::make(kind, source, data, at_first, what).map_err(|failure| {
+            if self.user_namespace { explained(failure, kind) } else { failure }
+        })?;
+        if self.options.copy_up && existed {
+            copy_up(target.as_fd(), mount.as_fd())
+                .doing(|| format!("cannot copy {} into its tmpfs", self.destination))?;
+        } else if tmpfs_mode {
             // Without a mode of its own, a tmpfs has that of what it covers.
             let mode = fstat(&target).map(|status| status.st_mode & 0o7777);
             mode.and_then(|mode| set_mode(&mount, mode))
                 .doing(|| format!("cannot set the mode of {}", self.destination))?;
         }
-        self.attach(mount.as_fd(), target.as_fd())
+        if at_first != attributes || !self.options.recursive.is_empty() {
+            self.change(mount.as_fd())?;
+        }
+        self.attach(mount.as_fd(), target.as_fd())?;
+        self.propagate(mount.as_fd())
     }
 
-    fn make_bind(&self, root: BorrowedFd<'_>, clone: Option<&OwnedFd>) -> Result<(), Failure> {
+    fn make_bind(&self, root: BorrowedFd<'_>, clone: &OwnedFd) -> Result<(), Failure> {
         let doing = || format!("cannot prepare the mount on {}", self.destination);
-        let clone = clone.ok_or(Errno::BADF).doing(doing)?;
         let target = if beneath::is_directory(clone).doing(doing)? {
             self.directory(root, false)?.0
         } else {
@@ -190,13 +210,42 @@ impl PreparedMount {
                 .doing(|| format!("cannot make mount target {}", self.destination))?
         };
         self.check_covering(clone.as_fd(), target.as_fd())?;
-        if !self.options.attributes.is_empty() {
-            change_attributes(clone.as_fd(), self.options.attributes, false).doing(doing)?;
-        }
-        if !self.options.recursive.is_empty() {
-            change_attributes(clone.as_fd(), self.options.recursive, true).doing(doing)?;
-        }
         self.attach(clone.as_fd(), target.as_fd())
+    }
+
+    /// Changes the attributes of what is mounted there, and the options of its file system if any are given.
+    /// What is not named stays, unlike with mount(2).
+    fn remount(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
+        let place = beneath::open(root, self.relative(), OFlags::PATH)
+            .doing(|| format!("cannot remount {}", self.destination))?;
+        if !self.options.data.is_empty() {
+            let what = || self.destination.clone();
+            filesystem::reconfigure(place.as_fd(), &self.options.data, what)?;
+        }
+        self.change(place.as_fd()).map_err(|failure| match failure.errno() {
+            Errno::INVAL => {
+                failure.with_hint("nothing is mounted there, or its attributes are locked")
+            }
+            _ => failure,
+        })?;
+        self.propagate(place.as_fd())
+    }
+
+    /// Changes the attributes of the mount at `place`.
+    fn change(&self, place: BorrowedFd<'_>) -> Result<(), Failure> {
+        let doing = || format!("cannot set the attributes of {}", self.destination);
+        change_attributes(place, self.options.attributes, false).doing(doing)?;
+        if self.options.recursive.is_empty() {
+            return Ok(());
+        }
+        change_attributes(place, self.options.recursive, true).doing(doing)
+    }
+
+    /// Gives the attached mount at `place` its propagation.
+    fn propagate(&self, place: BorrowedFd<'_>) -> Result<(), Failure> {
+        let Some((propagation, deep)) = self.options.propagation else { return Ok(()) };
+        change_propagation(place, propagation, deep)
+            .doing(|| format!("cannot set the propagation of {}", self.destination))
     }
 
     /// Refuses a bind that would cover what procfs says, wherever the image's symlinks have led it.
@@ -210,54 +259,6 @@ impl PreparedMount {
             return Ok(());
         }
         Err(Failure::new(Errno::PERM, format!("cannot mount on {} inside /proc", self.destination)))
-    }
-
-    /// On v1 and hybrid machines a tmpfs with a directory a hierarchy; else the one hierarchy itself.
-    fn make_cgroup(&self, root: BorrowedFd<'_>, views: &[PreparedView]) -> Result<(), Failure> {
-        let (target, _) = self.directory(root, false)?;
-        if let [view] = views
-            && view.name.is_empty()
-        {
-            return self.attach(self.opened(view)?, target.as_fd());
-        }
-        let mode = [(c"mode", c"755")];
-        let what = || self.destination.clone();
-        let attributes = self.options.attributes.set & !MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let tmpfs = filesystem::make(c"tmpfs", Some(c"tmpfs"), mode, attributes, what)?;
-        self.attach(tmpfs.as_fd(), target.as_fd())?;
-        for view in views {
-            self.make_view(view, tmpfs.as_fd())?;
-        }
-        let last = self.options.attributes;
-        change_attributes(tmpfs.as_fd(), last, false)
-            .doing(|| format!("cannot set the attributes of {}", self.destination))
-    }
-
-    fn make_view(&self, view: &PreparedView, tmpfs: BorrowedFd<'_>) -> Result<(), Failure> {
-        let doing = || format!("cannot make {}/{}", self.destination, view.name.to_string_lossy());
-        mkdirat(tmpfs, view.name.as_c_str(), Mode::from_raw_mode(0o755)).doing(doing)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let place = openat(tmpfs, view.name.as_c_str(), flags, Mode::empty()).doing(doing)?;
-        attach(self.opened(view)?, place.as_fd()).doing(doing)?;
-        for link in &view.links {
-            symlinkat(view.name.as_c_str(), tmpfs, link.as_c_str()).doing(doing)?;
-        }
-        Ok(())
-    }
-
-    fn open_view(&self, view: &PreparedView) -> Result<(), Failure> {
-        let doing = || format!("cannot show cgroup {}", view.source.to_string_lossy());
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(CWD, view.source.as_c_str(), flags).doing(doing)?;
-        change_attributes_privately(tree.as_fd(), self.options.attributes).doing(doing)?;
-        // Never filled before, as above.
-        let _ = view.clone.set(tree);
-        Ok(())
-    }
-
-    fn opened<'a>(&self, view: &'a PreparedView) -> Result<BorrowedFd<'a>, Failure> {
-        let doing = || format!("cannot show a cgroup below {}", self.destination);
-        view.clone.get().map(AsFd::as_fd).ok_or(Errno::BADF).doing(doing)
     }
 
     /// The target directory, made if it is missing, and whether it was there. With `strict` no symlink is
@@ -299,26 +300,27 @@ fn set_mode(mount: &OwnedFd, mode: u32) -> Result<(), Errno> {
     )
 }
 
-fn bind(mount: &Mount, destination: &str, recursive: bool) -> Result<Kind, PlanError> {
-    let missing = || PlanError::Incomplete { destination: destination.to_owned(), what: "source" };
-    let source = mount.source().as_ref().ok_or_else(missing)?;
-    let source = host_path("mount source", source)?;
-    Ok(Kind::Bind { source, recursive, clone: OnceCell::new() })
-}
-
 fn new_source(mount: &Mount) -> Result<Option<CString>, PlanError> {
     use std::os::unix::ffi::OsStrExt;
     let source = mount.source().as_ref();
     source.map(|source| c_string("mount source", source.as_os_str().as_bytes())).transpose()
 }
 
-fn prepare_views(views: &[CgroupView]) -> Result<Vec<PreparedView>, PlanError> {
-    let text = |text: &str| c_string("cgroup", text.as_bytes());
-    let prepare = |view: &CgroupView| {
-        let joint = view.name.contains(',');
-        let links = view.name.split(',').filter(|_| joint).map(text).collect::<Result<_, _>>()?;
-        let (source, name) = (text(&view.source)?, text(&view.name)?);
-        Ok(PreparedView { source, clone: OnceCell::new(), name, links })
-    };
-    views.iter().map(prepare).collect()
+/// The kernel's refusals in a user namespace, explained.
+fn explained(failure: Failure, kind: &CString) -> Failure {
+    match (failure.errno(), kind.as_bytes()) {
+        (Errno::PERM, b"sysfs") => {
+            failure.with_hint("a user namespace's sysfs needs a new network namespace; else bind /sys")
+        }
+        (Errno::PERM, b"proc") => failure.with_hint(
+            "a user namespace's procfs needs a new pid namespace, and nothing mounted in the host's /proc",
+        ),
+        (Errno::PERM, b"mqueue") => {
+            failure.with_hint("a user namespace's mqueue needs a new IPC namespace")
+        }
+        (Errno::INVAL, b"devpts" | b"tmpfs") => {
+            failure.with_hint("uid= and gid= must be ids that the user namespace maps")
+        }
+        _ => failure,
+    }
 }

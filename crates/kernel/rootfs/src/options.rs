@@ -19,6 +19,12 @@ pub(crate) struct Options {
     pub(crate) bind: Option<bool>,
     /// The propagation, and whether it holds for all mounts beneath.
     pub(crate) propagation: Option<(Propagation, bool)>,
+    /// `idmap` (false) or `ridmap` (true).
+    pub(crate) id_map: Option<bool>,
+    /// `remount`: only the attributes of what is mounted there already change.
+    pub(crate) remount: bool,
+    /// `tmpcopyup`: what the mount covers is copied into it first.
+    pub(crate) copy_up: bool,
     /// The file system's own options.
     pub(crate) data: Vec<(CString, Option<CString>)>,
 }
@@ -27,7 +33,7 @@ pub(crate) struct Options {
 struct Attribute(&'static str, MountAttrFlags, bool);
 
 /// Every one of these exists with an `r` in front as well, then meant recursively.
-const ATTRIBUTES: [Attribute; 16] = [
+const ATTRIBUTES: [Attribute; 18] = [
     Attribute("ro", MountAttrFlags::MOUNT_ATTR_RDONLY, true),
     Attribute("rw", MountAttrFlags::MOUNT_ATTR_RDONLY, false),
     Attribute("nosuid", MountAttrFlags::MOUNT_ATTR_NOSUID, true),
@@ -43,35 +49,27 @@ const ATTRIBUTES: [Attribute; 16] = [
     Attribute("noatime", MountAttrFlags::MOUNT_ATTR_NOATIME, true),
     Attribute("strictatime", MountAttrFlags::MOUNT_ATTR_STRICTATIME, true),
     Attribute("relatime", MountAttrFlags::MOUNT_ATTR_RELATIME, true),
+    // Without the one that they negate, this is what the kernel does.
     Attribute("norelatime", MountAttrFlags::MOUNT_ATTR_RELATIME, true),
+    Attribute("nostrictatime", MountAttrFlags::MOUNT_ATTR_RELATIME, true),
+    Attribute("atime", MountAttrFlags::MOUNT_ATTR_RELATIME, true),
 ];
 
 /// Options without a meaning for a mount made through descriptors; mount(8) has them for fstab.
-const WITHOUT_MEANING: [&str; 11] = [
-    "defaults",
-    "async",
-    "nomand",
-    "iversion",
-    "noiversion",
-    "silent",
-    "loud",
-    "atime",
-    "auto",
-    "nofail",
-    "nostrictatime",
-];
+const WITHOUT_MEANING: [&str; 9] =
+    ["defaults", "async", "nomand", "iversion", "noiversion", "silent", "loud", "auto", "nofail"];
 
-/// Parses the options of the mount on `destination`.
-pub(crate) fn parse(options: &[String], destination: &str) -> Result<Options, PlanError> {
+/// Parses the options of a mount.
+pub(crate) fn parse(options: &[String]) -> Result<Options, PlanError> {
     let mut parsed = Options::default();
     for option in options {
-        parsed.take(option, destination)?;
+        parsed.take(option)?;
     }
     Ok(parsed)
 }
 
 impl Options {
-    fn take(&mut self, option: &str, destination: &str) -> Result<(), PlanError> {
+    fn take(&mut self, option: &str) -> Result<(), PlanError> {
         if let Some(attribute) = attribute(option) {
             change(&mut self.attributes, attribute);
         } else if let Some(attribute) = option.strip_prefix('r').and_then(attribute) {
@@ -80,13 +78,26 @@ impl Options {
             self.propagation = Some(propagation);
         } else if option == "bind" || option == "rbind" {
             self.bind = Some(option == "rbind");
-        } else if ["remount", "idmap", "ridmap", "tmpcopyup"].contains(&option) {
-            let (option, destination) = (option.to_owned(), destination.to_owned());
-            return Err(PlanError::Option { option, destination });
+        } else if option == "idmap" || option == "ridmap" {
+            self.id_map = Some(option == "ridmap");
+        } else if option == "remount" {
+            self.remount = true;
+        } else if option == "tmpcopyup" {
+            self.copy_up = true;
         } else if !option.is_empty() && !WITHOUT_MEANING.contains(&option) {
             self.data.push(data(option)?);
         }
         Ok(())
+    }
+
+    /// The first option that only a file system of its own would know, as it was given.
+    pub(crate) fn first_data(&self) -> Option<String> {
+        let (key, value) = self.data.first()?;
+        let key = key.to_string_lossy();
+        Some(match value {
+            Some(value) => format!("{key}={}", value.to_string_lossy()),
+            None => key.into_owned(),
+        })
     }
 
     /// Whether the mount is to be read-only.
@@ -150,7 +161,7 @@ mod tests {
 
     fn parsed(options: &str) -> Options {
         let options: Vec<String> = options.split(' ').map(str::to_owned).collect();
-        parse(&options, "/x").unwrap()
+        parse(&options).unwrap()
     }
 
     #[test]
@@ -195,15 +206,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_is_said() {
-        let error = parse(&["tmpcopyup".to_owned()], "/run").unwrap_err();
-        assert_eq!(error.to_string(), r#"mount option "tmpcopyup" on /run is not supported"#);
+    fn what_is_more_than_an_attribute() {
+        let options = parsed("ridmap remount tmpcopyup");
+        assert_eq!((options.id_map, options.remount, options.copy_up), (Some(true), true, true));
+        assert_eq!(parsed("idmap").id_map, Some(false));
+        assert_eq!(parsed("rw size=1k").first_data().as_deref(), Some("size=1k"));
+    }
+
+    #[test]
+    fn every_recursive_option_of_the_specification() {
+        let all = "rro rrw rsuid rnosuid rdev rnodev rexec rnoexec rdiratime rnodiratime rrelatime \
+                   rnorelatime rnoatime ratime rstrictatime rnostrictatime rsymfollow rnosymfollow";
+        let options = parsed(all);
+        assert!(options.data.is_empty() && options.attributes.is_empty());
+        assert!(options.recursive.set.contains(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW));
+        // The last word on access times was "not strict".
+        assert!(!options.recursive.set.intersects(MountAttrFlags::MOUNT_ATTR__ATIME));
+        assert!(options.recursive.clear.contains(MountAttrFlags::MOUNT_ATTR__ATIME));
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_taken_or_refused(option in ".{0,40}") {
-            let _ = parse(&[option], "/x");
+            let _ = parse(&[option]);
         }
     }
 }

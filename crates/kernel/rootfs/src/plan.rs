@@ -9,14 +9,15 @@ use dhow_sys::beneath;
 use dhow_sys::mount::Propagation;
 use dhow_sys::namespace::Namespaces;
 use dhow_sys::rustix::fs::{Mode, OFlags};
-use dhow_sys::rustix::io::fcntl_dupfd_cloexec;
+use dhow_sys::rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::bare::Bare;
+use crate::cgroups::CgroupView;
 use crate::console::Console;
 use crate::devices::{self, Node};
 use crate::failure::{Doing, Failure, PlanError};
 use crate::hide::{self, Covers};
-use crate::mounts::{CgroupView, PreparedMount};
+use crate::mounts::PreparedMount;
 use crate::options;
 use crate::root::{self, PreparedRoot, Root};
 use crate::sysctl::{self, Sysctl};
@@ -33,6 +34,8 @@ pub struct PlanInput<'a> {
     pub cgroups: &'a [CgroupView],
     /// The namespaces that the container has to itself, for its sysctls.
     pub own: Namespaces,
+    /// Whether the container has a user namespace of its own.
+    pub user_namespace: bool,
 }
 
 /// Everything that is to be done in a container's mount namespace.
@@ -47,6 +50,12 @@ pub struct Plan {
     read_only_root: bool,
     propagation: Option<(Propagation, bool)>,
     sysctls: Vec<Sysctl>,
+}
+
+/// What is the host's, opened.
+#[derive(Debug)]
+pub struct Sources {
+    covers: Option<Covers>,
 }
 
 /// A root with mounts on it, in the child. The steps are methods in the order in which they are called.
@@ -66,7 +75,7 @@ impl Plan {
         let linux = input.spec.linux().as_ref();
         let mut mounts = Vec::new();
         for mount in input.spec.mounts().iter().flatten() {
-            mounts.push(PreparedMount::new(mount, input.cgroups)?);
+            mounts.push(PreparedMount::new(mount, input.cgroups, input.user_namespace)?);
         }
         let dev = mounts.iter_mut().rev().find(|mount| mount.destination == "/dev");
         let (dev_is_ours, dev_read_only) = match dev {
@@ -75,7 +84,8 @@ impl Plan {
             None => (true, false),
         };
         let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-        let nodes = if dev_is_ours { Some(devices::prepare(devices)?) } else { None };
+        let nodes =
+            if dev_is_ours { Some(devices::prepare(devices, input.user_namespace)?) } else { None };
         let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
         let readonly = input.spec.root().as_ref().and_then(dhow_spec::oci_runtime::Root::readonly);
         Ok(Self {
@@ -104,6 +114,40 @@ impl Plan {
         self.root.make()
     }
 
+    /// Gets the user namespaces of id-mapped mounts; `container` is the container's own. In the parent, which
+    /// must be single-threaded.
+    pub fn make_id_maps(&self, container: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+        self.mounts.iter().try_for_each(|mount| mount.make_id_map(container))
+    }
+
+    /// Opens what is the host's, with the host's privileges, for a process that is to be in a user namespace:
+    /// it calls [`Plan::attach_root_as_user`] then. In the host's mount namespace.
+    pub fn open_sources(&self) -> Result<Sources, Failure> {
+        self.mounts.iter().try_for_each(PreparedMount::open_source)?;
+        self.nodes.iter().flatten().try_for_each(Node::open_source)?;
+        let covers = if self.masked.is_empty() { None } else { Some(Covers::open()?) };
+        Ok(Sources { covers })
+    }
+
+    /// Attaches the root in a copy of the host's mount namespace that belongs to the container's user
+    /// namespace. An empty one would not do: the kernel lets only who sees a procfs mount one there
+    /// (mount_too_revealing in its fs/namespace.c).
+    pub fn attach_root_as_user(
+        &self,
+        root: Option<BorrowedFd<'_>>,
+        sources: Sources,
+    ) -> Result<Inside<'_>, Failure> {
+        let doing = || "cannot attach the container's root";
+        root::leave_host_propagation()?;
+        let root = root.ok_or(Errno::NOSYS).doing(doing).map_err(|failure| {
+            failure.with_hint("an overlay with a user namespace needs Linux 6.5")
+        })?;
+        let own = fcntl_dupfd_cloexec(root, 3).doing(|| "cannot keep the root")?;
+        let root = root::onto_slash(own)?;
+        let covers = sources.covers;
+        Ok(Inside { plan: self, root, is_bare: false, covers, procfs: OnceCell::new() })
+    }
+
     /// Leaves the host's mounts and attaches the root, as [`Plan::make_root`] gave it. With `bare` the
     /// process must be in the host's mount namespace, which it leaves for an empty one of its own; that
     /// needs a root. Without, it must be in a copy of the host's.
@@ -113,8 +157,7 @@ impl Plan {
         bare: Option<&Bare>,
     ) -> Result<Inside<'_>, Failure> {
         let bare = bare.filter(|_| root.is_some());
-        self.mounts.iter().try_for_each(PreparedMount::open_source)?;
-        let covers = if self.masked.is_empty() { None } else { Some(Covers::open()?) };
+        let Sources { covers } = self.open_sources()?;
         match bare {
             Some(bare) => bare.enter()?,
             None => root::leave_host_propagation()?,
@@ -189,9 +232,6 @@ impl Inside<'_> {
             let dev = beneath::open(root, b"dev", OFlags::PATH).doing(doing)?;
             hide::set_read_only(dev.as_fd(), false).doing(doing)?;
         }
-        if let Some(propagation) = self.plan.propagation {
-            root::propagate(root, propagation)?;
-        }
         if self.plan.read_only_root {
             hide::set_read_only(root, false).doing(|| "cannot make the root read-only")?;
         }
@@ -200,7 +240,10 @@ impl Inside<'_> {
 
     /// Makes the root this process's root and lets go of the host's.
     pub fn pivot(&self) -> Result<(), Failure> {
-        if self.is_bare { root::change(self.root.as_fd()) } else { root::pivot(self.root.as_fd()) }
+        let root = self.root.as_fd();
+        if self.is_bare { root::change(root) } else { root::pivot(root) }?;
+        // Not before: pivot_root(2) takes no shared mount.
+        self.plan.propagation.map_or(Ok(()), |propagation| root::propagate(root, propagation))
     }
 
     /// The container's root.

@@ -63,7 +63,11 @@ impl std::error::Error for LaunchError {}
 
 impl From<dhow_rootfs::Failure> for LaunchError {
     fn from(failure: dhow_rootfs::Failure) -> Self {
-        Self::new("root", Kind::Internal, failure.to_string())
+        let error = Self::new("root", Kind::Internal, failure.to_string());
+        match failure.hint() {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
 }
 

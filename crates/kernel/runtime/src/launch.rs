@@ -72,6 +72,7 @@ fn start_in(
     cgroup.apply(resources).map_err(classified)?;
     let entry = cgroup.entry().map_err(classified)?;
     notes.mark("limits");
+    prepared.plan.make_id_maps(None)?;
     let root = prepared.plan.make_root().map_err(LaunchError::from)?;
     notes.mark("file system");
     let from = Beginning { root: root.as_ref().map(AsFd::as_fd), bare: help.bare };
@@ -124,8 +125,14 @@ impl Prepare {
         let namespaces = NamespacePlan::new(spec, launch.netns)?;
         let cgroups = views(layout.mode(), &layout.open(launch.cgroup), namespaces.new_cgroup);
         let own = namespaces.own();
-        let plan = Plan::new(&PlanInput { spec, root: launch.root, cgroups: &cgroups, own })
-            .map_err(|error| LaunchError::classified("plan", &error))?;
+        let plan = Plan::new(&PlanInput {
+            spec,
+            root: launch.root,
+            cgroups: &cgroups,
+            own,
+            user_namespace: false,
+        })
+        .map_err(|error| LaunchError::classified("plan", &error))?;
         let input = ProcessInput {
             process,
             seccomp: launch.seccomp,
