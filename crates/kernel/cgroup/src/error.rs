@@ -96,6 +96,14 @@ pub enum CgroupError {
         /// What to do about it.
         hint: String,
     },
+    /// There is nothing to watch for the OOM killer.
+    #[error("cannot watch {path} for the OOM killer: the memory controller is not available")]
+    NoWatch {
+        /// The cgroup's path.
+        path: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A limit that this cgroup version cannot express.
     #[error("cannot set {what} {value} on {path}: {why}")]
     Unsupported {
@@ -182,9 +190,10 @@ impl CgroupError {
 impl Classify for CgroupError {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotMounted | Self::NoController { .. } | Self::Unsupported { .. } => {
-                Kind::Unsupported
-            }
+            Self::NotMounted
+            | Self::NoController { .. }
+            | Self::NoWatch { .. }
+            | Self::Unsupported { .. } => Kind::Unsupported,
             Self::BadPath { .. } | Self::BadValue { .. } => Kind::Invalid,
             Self::NotEmpty { .. } | Self::Frozen { .. } => Kind::Conflict,
             Self::Devices { source, .. } => source.kind(),
@@ -203,7 +212,7 @@ impl Classify for CgroupError {
         let text = match self {
             Self::Set { hint, .. } => return hint.clone(),
             Self::Devices { source, .. } => return source.hint(),
-            Self::NoController { hint, .. } => hint.as_str(),
+            Self::NoController { hint, .. } | Self::NoWatch { hint, .. } => hint.as_str(),
             Self::NotMounted => "mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup",
             Self::Create { .. } | Self::Destroy { .. } | Self::Add { .. } => match self.errno()? {
                 Errno::ROFS => "cgroups are mounted read-only here: remount them read-write",

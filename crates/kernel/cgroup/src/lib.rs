@@ -19,8 +19,9 @@
 //!
 //! Invariants: a path never leaves its hierarchy (no `..`); a directory that existed before is used as
 //! it is; nothing outside the given path is written to, but for what lets its ancestors hand their
-//! controllers down (`cgroup.subtree_control` on cgroup2, a cpuset's `cgroup.clone_children` on v1). Limits asked for and not possible are errors, never silently dropped; the
-//! documented exceptions are those that Docker discards too (see [`Cgroup::apply`]).
+//! controllers down (`cgroup.subtree_control` on cgroup2, a cpuset's `cgroup.clone_children` on v1).
+//! Limits asked for and not possible are errors, never silently dropped; the documented exceptions are
+//! those that Docker discards too (see [`Cgroup::apply`]).
 //!
 //! References: cgroups(7), the kernel's admin-guide/cgroup-v1 and cgroup-v2.
 
@@ -33,7 +34,9 @@ mod group;
 mod layout;
 mod life;
 mod limit;
+mod oom;
 mod place;
+mod report;
 mod resources;
 mod stats;
 mod update;
@@ -44,6 +47,11 @@ pub use controller::{Controller, Controllers};
 pub use error::CgroupError;
 pub use group::{Cgroup, Entry};
 pub use layout::{Layout, Mode};
+pub use oom::OomWatch;
+pub use report::{
+    CpuUse, CpusetUse, HugePageUse, IoEntry, IoUse, MemoryCounter, MemoryUse, Pressure, RdmaUse,
+    Report, Stall,
+};
 pub use stats::{Io, Stats, Throttling};
 
 /// A result with this crate's error.

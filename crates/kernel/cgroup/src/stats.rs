@@ -169,7 +169,7 @@ impl Cgroup {
         Ok(())
     }
 
-    fn text(&self, hierarchy: &Hierarchy, name: &str) -> Result<String> {
+    pub(crate) fn text(&self, hierarchy: &Hierarchy, name: &str) -> Result<String> {
         let file = self.file(hierarchy, name);
         match control::read(&file) {
             Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(String::new()),
@@ -177,7 +177,7 @@ impl Cgroup {
         }
     }
 
-    fn number(&self, hierarchy: &Hierarchy, name: &str) -> Result<Option<u64>> {
+    pub(crate) fn number(&self, hierarchy: &Hierarchy, name: &str) -> Result<Option<u64>> {
         let file = self.file(hierarchy, name);
         match control::read_number(&file) {
             Ok(number) => Ok(Some(number)),
@@ -187,7 +187,7 @@ impl Cgroup {
     }
 }
 
-fn throttling(text: &str, time_key: &str, unit_ns: u64) -> Throttling {
+pub(crate) fn throttling(text: &str, time_key: &str, unit_ns: u64) -> Throttling {
     Throttling {
         periods: control::keyed(text, "nr_periods").unwrap_or(0),
         throttled_periods: control::keyed(text, "nr_throttled").unwrap_or(0),

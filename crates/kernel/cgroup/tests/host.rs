@@ -405,3 +405,48 @@ fn an_update_changes_all_or_nothing() {
     scratch.group.update(&resources).unwrap();
     assert_eq!(read("cpu", "cpu.shares"), "300");
 }
+
+#[test]
+fn the_oom_killer_is_heard() {
+    let scratch = Scratch::new("heard");
+    if !scratch.layout.supports(Controller::Memory) {
+        return;
+    }
+    scratch.group.apply(&memory(16 << 20, 16 << 20)).unwrap();
+    let mut watch = scratch.group.watch_oom().unwrap();
+    assert_eq!(watch.take().unwrap(), 0);
+    let mut child = waiting_shell("exec tail /dev/zero");
+    scratch.group.add(child.id() as i32).unwrap();
+    go(&mut child);
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    assert!(watch.take().unwrap() > 0);
+    assert_eq!(watch.take().unwrap(), 0);
+    scratch.group.destroy().unwrap();
+    assert_eq!(watch.take().unwrap(), 0);
+}
+
+#[test]
+fn a_report_tells_what_is_used() {
+    let scratch = Scratch::new("report");
+    let mut child = waiting_shell("x=$(head -c 5000000 /dev/zero | tr '\\0' x); echo; read line");
+    scratch.group.add(child.id() as i32).unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let mut byte = [0];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
+    let report = scratch.group.report().unwrap();
+    assert_eq!(report.pids, 1);
+    assert!(report.cpu.total_ns > 0);
+    if scratch.has_v1() {
+        assert!(report.memory.usage.usage > 4_000_000, "{report:?}");
+        assert!(report.memory.usage.max >= report.memory.usage.usage);
+        let sum: u64 = report.cpu.by_processor_ns.iter().sum();
+        assert!(sum >= report.cpu.total_ns);
+        assert!(!report.cpuset.cpus.is_empty());
+        assert!(report.memory.details.iter().any(|(key, value)| key == "rss" && *value > 0));
+    }
+    if scratch.layout.mode() != Mode::V1 {
+        assert!(report.memory.pressure.is_some(), "{report:?}");
+    }
+    scratch.group.kill().unwrap();
+    child.wait().unwrap();
+}
