@@ -9,6 +9,7 @@
 //! ```text
 //!   our child, of which the container can see nothing:   everything else ─► execveat(springboard)
 //!   springboard of a first process:   execve(argv[0], argv + 1, envp)
+//!   springboard at a gate:            waits for a byte on the channel ─► the same
 //!   springboard that joins:           clone(CLONE_PARENT) ─► tells the sibling's pid, ends
 //!                                       └─► setsid ─► terminal? ─► ready ─► execve
 //! ```
@@ -38,9 +39,9 @@ const CODE_AT: usize = HEADER + 2 * PROGRAM_HEADER;
 
 // The kernel enters with argc, argv, null, envp on the stack; system calls keep all registers but rax, rcx
 // and r11. ebx is the channel, r12d says what is to be done. The calls, in order: fcntl(F_SETFD, CLOEXEC)
-// 72, clone 56, setsid 112, ioctl(TIOCSCTTY) 16, write 1, execve 59, exit_group 231. argv[1] follows
-// argv[0] and its NUL in memory, so that its address tells the length; what lies before argv[0] is padding
-// and AT_PLATFORM, which nobody here reads.
+// 72, prctl(PR_SET_DUMPABLE, 0) 157, read 0, clone 56, setsid 112, ioctl(TIOCSCTTY) 16, write 1,
+// execve 59, exit_group 231. argv[1] follows argv[0] and its NUL in memory, so that its address tells the
+// length; what lies before argv[0] is padding and AT_PLATFORM, which nobody here reads.
 #[cfg(target_arch = "x86_64")]
 global_asm!(
     ".pushsection .rodata.dhow_springboard, \"a\", @progbits",
@@ -52,6 +53,26 @@ global_asm!(
     "mov edx, 1",
     "mov eax, 72",
     "syscall",
+    "test r12d, 4",
+    "jz 34f",
+    // At the gate: in nobody's reach, until somebody writes.
+    "mov edi, 4",
+    "xor esi, esi",
+    "mov eax, 157",
+    "syscall",
+    "push 0",
+    "32:",
+    "mov edi, ebx",
+    "mov rsi, rsp",
+    "mov edx, 1",
+    "xor eax, eax",
+    "syscall",
+    "cmp eax, -4",
+    "je 32b",
+    "test eax, eax",
+    "jle 33f",
+    "add rsp, 8",
+    "34:",
     "test r12d, 1",
     "jz 5f",
     // Joins: a sibling in the pid namespace of our children.
@@ -125,7 +146,8 @@ global_asm!(
     "mov edx, 2",
     "4:",
     "call 7f",
-    "mov edi, 1",
+    "33:",
+    "mov edi, 126",
     "mov eax, 231",
     "syscall",
     // write(channel, rsi, rdx)
@@ -170,6 +192,8 @@ fn code() -> &'static [u8] {
 pub enum Jump {
     /// Nothing: the process is the one to be.
     Itself,
+    /// The same, once a byte can be read from the channel. It is not dumpable while it waits.
+    Gate,
     /// A sibling executes it, in a session of its own and in the pid namespace that is joined for children.
     Sibling {
         /// Whether descriptor 0 becomes the session's terminal.
@@ -194,6 +218,7 @@ impl Springboard {
         let memory = create()?;
         let what: i32 = match jump {
             Jump::Itself => 0,
+            Jump::Gate => 4,
             Jump::Sibling { terminal: false } => 1,
             Jump::Sibling { terminal: true } => 3,
         };
@@ -344,7 +369,7 @@ mod tests {
     #[test]
     fn it_tells_what_cannot_be_executed() {
         let (packets, code) = jump(Jump::Itself, c"/no/such", &["such", "x"]);
-        assert_eq!((packets, code), (vec![b"X\x02/no/such".to_vec()], Some(1)));
+        assert_eq!((packets, code), (vec![b"X\x02/no/such".to_vec()], Some(126)));
     }
 
     #[test]
@@ -357,6 +382,24 @@ mod tests {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).unwrap();
         assert_eq!(status.and_then(|status| status.exit_status()), Some(0));
+    }
+
+    #[test]
+    fn a_gate_is_waited_at() {
+        let (ours, theirs) = fdpass::packet_pair().unwrap();
+        let board = Springboard::make(theirs.as_fd(), Jump::Gate).unwrap();
+        let (arguments, environment) = (list(&["sh", "-c", "exit 5"]), list(&[]));
+        let child = clone3(Namespaces::NONE, None, || {
+            board.exec(theirs.as_fd(), c"/bin/sh", &arguments, &environment);
+            99
+        })
+        .unwrap();
+        drop(theirs);
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        assert!(waitid(WaitId::PidFd(child.pidfd.as_fd()), look).unwrap().is_none());
+        rustix::io::write(&ours, b"0").unwrap();
+        let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        assert_eq!(status.and_then(|status| status.exit_status()), Some(5));
     }
 
     #[test]
