@@ -21,6 +21,7 @@ pub mod docker;
 mod error;
 mod program;
 mod rules;
+mod verdict;
 
 pub use compile::compile;
 pub use error::SeccompError;

@@ -52,12 +52,7 @@ pub fn next_call(listener: impl AsFd) -> Result<Call> {
     let mut taken: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes a seccomp_notif, whose size is part of the request's number, to `taken`.
     check(unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), RECEIVE, &raw mut taken) }.into())?;
-    Ok(Call {
-        id: taken.id,
-        pid: taken.pid,
-        number: taken.data.nr,
-        arguments: taken.data.args,
-    })
+    Ok(Call { id: taken.id, pid: taken.pid, number: taken.data.nr, arguments: taken.data.args })
 }
 
 /// Answers a call taken from `listener`.
