@@ -67,3 +67,28 @@ fn a_label_needs_a_name() -> Result<()> {
     );
     daemon.leave_nothing()
 }
+
+/// What is refused at its first bytes, or before them, while the client has megabytes to send.
+#[test]
+fn an_early_refusal_is_heard_by_who_still_sends() -> Result<()> {
+    let daemon = Daemon::start()?;
+    let nonsense = vec![b'x'; 10 << 20];
+    let cases: [(&[&str], &str); 4] = [
+        (&["load"], "cannot read the archive"),
+        (&["import", "-"], "cannot unpack"),
+        (&["import", "-c", "NONSENSE x", "-"], "NONSENSE"),
+        (&["build", "-t", "Upper/Case", "-"], "lowercase"),
+    ];
+    for (arguments, reason) in cases {
+        for _ in 0..5 {
+            let output = daemon.dhow_fed(arguments, &nonsense)?;
+            assert_ne!(output.code, 0, "{arguments:?}");
+            assert!(output.stderr.contains(reason), "{arguments:?}: {}", output.stderr);
+            assert_eq!(
+                output.stderr.lines().next().map(|line| line.starts_with("dhow: ")),
+                Some(true)
+            );
+        }
+    }
+    daemon.leave_nothing()
+}

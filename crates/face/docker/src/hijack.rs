@@ -62,7 +62,7 @@ impl Connection {
     /// That of a request whose body, if any, is input in the old style.
     pub(crate) fn of(mut request: Request) -> Self {
         let connection = Self::without_body(&mut request);
-        Self { body: request.has_body().then(|| request.into_body()), ..connection }
+        Self { body: request.has_body().then(|| request.into_body()).flatten(), ..connection }
     }
 
     /// That of a request whose body says what to do.

@@ -33,6 +33,7 @@ mod server;
 mod system;
 mod time;
 mod translate;
+mod unread;
 mod version;
 
 pub use server::{connection, serve};

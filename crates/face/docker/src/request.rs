@@ -11,14 +11,15 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bytes::{Buf, Bytes};
 use dhow_error::{Error, Kind, Result};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, EXPECT, HeaderMap};
 use hyper::{Method, Uri};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::query::{self, Query};
 use crate::server::Place;
+use crate::unread::Unread;
 use crate::version::{self, ApiVersion};
 
 /// Most bytes of JSON in a body. A seccomp profile within a create request is some 20 KiB.
@@ -53,7 +54,7 @@ pub(crate) struct Request {
     pub(crate) upgrade: Option<hyper::upgrade::OnUpgrade>,
     /// The connection's place among those served at once.
     pub(crate) place: Place,
-    body: Incoming,
+    body: Unread,
 }
 
 impl Request {
@@ -68,18 +69,19 @@ impl Request {
         let (mut head, body) = request.into_parts();
         let place = head.extensions.remove::<Place>().unwrap_or_default();
         let (method, headers) = (head.method, head.headers);
+        let body = Unread::new(body, headers.contains_key(EXPECT));
         Ok(Self { method, version, path, query, headers, upgrade, place, body })
     }
 
     /// Whether there is anything in the body.
     pub(crate) fn has_body(&self) -> bool {
-        !self.body.is_end_stream()
+        !self.body.is_at_end()
     }
 
     /// Reads the body as JSON; an empty one is the default.
     ///
     /// Errors: invalid if it is too long, too slow, of another type or not what it should be.
-    pub(crate) async fn json<T: DeserializeOwned + Default>(self) -> Result<T> {
+    pub(crate) async fn json<T: DeserializeOwned + Default>(mut self) -> Result<T> {
         let kind = self.headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
         // A page in a browser can send anything but this type without being asked first.
         if let Some(kind) = kind.filter(|_| self.has_body())
@@ -90,7 +92,8 @@ impl Request {
                 query::quoted(kind)
             )));
         }
-        let whole = Limited::new(self.body, MAX_JSON).collect();
+        let Some(body) = self.body.body() else { return Ok(T::default()) };
+        let whole = Limited::new(body, MAX_JSON).collect();
         let body = match tokio::time::timeout(JSON_DEADLINE, whole).await {
             Ok(Ok(body)) => body.aggregate(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -119,8 +122,8 @@ impl Request {
     }
 
     /// The body itself.
-    pub(crate) fn into_body(self) -> Incoming {
-        self.body
+    pub(crate) fn into_body(self) -> Option<Incoming> {
+        self.body.take()
     }
 
     /// A header with base64 of JSON, such as `X-Registry-Auth`; an absent or empty one is the default.
@@ -150,8 +153,10 @@ fn split_path(uri: &Uri) -> Result<(ApiVersion, Vec<String>)> {
     Ok((version, pieces.map(|piece| query::decode(piece, false)).collect::<Result<_>>()?))
 }
 
-/// Hands an archive's pieces on until it ends, its reader goes, or it stands still.
-async fn feed(mut body: Incoming, sender: mpsc::Sender<io::Result<Bytes>>) {
+/// Hands an archive's pieces on until it ends, its reader goes, or it stands still. When the reader has
+/// gone, the rest is thrown away.
+async fn feed(mut unread: Unread, sender: mpsc::Sender<io::Result<Bytes>>) {
+    let Some(body) = unread.body() else { return };
     loop {
         let piece = tokio::select! {
             piece = tokio::time::timeout(ARCHIVE_SILENCE, body.frame()) => piece,
