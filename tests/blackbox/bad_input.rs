@@ -7,13 +7,24 @@ use dhow_tests::{Daemon, daemon, images};
 fn mistakes_get_one_line() -> Result<()> {
     let daemon = Daemon::start()?;
     images::busybox(&daemon)?;
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 13] = [
         (&["run", "--no-such-flag", "busybox"], 125, "--no-such-flag"),
         (&["run"], 125, "IMAGE"),
         (&["nosuchverb"], 125, "nosuchverb"),
         (&["run", "-m", "lots", "busybox"], 125, "lots"),
         (&["run", "-p", "x:y:z:1", "busybox"], 125, "x:y:z:1"),
         (&["run", "-v", "relative/path:/x", "busybox", "true"], 125, "relative/path"),
+        (
+            &["create", "--mac-address", "02:42", "busybox", "true"],
+            1,
+            "02:42 is not a valid mac address",
+        ),
+        (
+            &["create", "--tmpfs", "/x:cheese", "busybox", "true"],
+            1,
+            "invalid tmpfs option \"cheese\"",
+        ),
+        (&["run", "--tmpfs", "/x:size=lots", "busybox", "true"], 125, "\"size=lots\""),
         (&["run", "--name", "bad name", "busybox", "true"], 125, "bad name"),
         (&["run", "Upper/Case", "true"], 125, "lowercase"),
         (&["stop", "nobody"], 1, "nobody"),

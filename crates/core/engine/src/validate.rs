@@ -127,6 +127,9 @@ fn check_network(spec: &ContainerSpec, warnings: &mut Vec<String>) -> Result<()>
         }
         _ => {}
     }
+    if let Some(mac) = network.mac.as_deref().filter(|mac| !is_mac(mac)) {
+        return invalid(format!("{mac} is not a valid mac address"));
+    }
     if let Some(ports) = network
         .ports
         .iter()
@@ -148,6 +151,16 @@ fn check_network(spec: &ContainerSpec, warnings: &mut Vec<String>) -> Result<()>
         return invalid(format!("invalid dns word {word:?}: it contains a blank"));
     }
     Ok(())
+}
+
+/// Whether an interface can have this address: six pairs of digits, not zero, and not a group's.
+fn is_mac(text: &str) -> bool {
+    let is_pair = |part: &str| part.len() == 2 && part.bytes().all(|it| it.is_ascii_hexdigit());
+    let first = text.get(..2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    text.split(':').count() == 6
+        && text.split(':').all(is_pair)
+        && first.is_some_and(|first| first & 1 == 0)
+        && text.bytes().any(|digit| !b"0:".contains(&digit))
 }
 
 fn check_limits(limits: &Limits, machine: &Machine) -> Result<()> {
@@ -359,6 +372,24 @@ mod tests {
     #[test]
     fn an_ordinary_container_passes() {
         assert!(warned(|_| {}).is_empty());
+    }
+
+    #[test]
+    fn hardware_addresses_are_checked() {
+        assert!(warned(|s| s.network.mac = Some("02:42:AC:11:00:0a".to_owned())).is_empty());
+        for wrong in [
+            "nonsense",
+            "",
+            "02:42:ac:11:00",
+            "02:42:ac:11:00:0a:0b",
+            "02:42:ac:11:00:+a",
+            "03:42:ac:11:00:0a",
+            "00:00:00:00:00:00",
+            "02:42:ac:11:00:é",
+        ] {
+            let said = refused(|s| s.network.mac = Some(wrong.to_owned()));
+            assert_eq!(said, format!("{wrong} is not a valid mac address"));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod host;
 mod parse;
+mod tmpfs;
 
 pub use host::{
     DeviceMapping, Limits, LogConfig, LogDriver, Mount, MountKind, NamespaceMode, NetworkMode,

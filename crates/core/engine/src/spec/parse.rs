@@ -39,6 +39,9 @@ pub enum ParseError {
     /// Not an option of a mount.
     #[error("invalid mode: {0}")]
     Mode(String),
+    /// Not an option of a tmpfs, or one with a value that is none.
+    #[error("invalid tmpfs option {0:?}")]
+    TmpfsOption(String),
     /// Not a device.
     #[error("invalid device specification: {0}")]
     Device(String),
@@ -151,6 +154,7 @@ impl Mount {
     pub fn from_tmpfs(target: &str, options: &str) -> Result<Self, ParseError> {
         let options: Vec<String> =
             options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+        options.iter().try_for_each(|option| super::tmpfs::check(option))?;
         let read_only = options.iter().any(|option| option == "ro");
         Ok(Self { target: clean_target(target)?, kind: MountKind::Tmpfs { options }, read_only })
     }
