@@ -26,11 +26,11 @@ fn main() -> ExitCode {
         dhow_shim::LAUNCHER_ARGV0 => dhow_shim::launcher_main(),
         "dhow-init" => dhow_runtime::init_main(std::env::args_os().collect()),
         dhow_oci::SEALED_ARGV0 => return dhow_oci::sealed_main(arguments),
-        "runc" | "dhow-runtime" => return dhow_oci::main(arguments),
+        "runc" | "dhow-runtime" => return dhow_oci::main(name, arguments),
         _ => {}
     }
     if arguments.first().is_some_and(|word| word == "oci") {
-        return dhow_oci::main(arguments.into_iter().skip(1).collect());
+        return dhow_oci::main(name, arguments.into_iter().skip(1).collect());
     }
     dhow_cli::main(arguments, |flags| daemon::main(&flags))
 }

@@ -98,15 +98,28 @@ fn clone_as_fork(namespaces: Namespaces, pidfd: &mut libc::c_int) -> libc::c_lon
     }
 }
 
-/// Numbers of the descriptors that a child of [`clone_bare`] keeps.
+/// Numbers of the descriptors that a process keeps when it closes the others.
 #[derive(Debug)]
-pub struct Kept(Vec<RawFd>);
+pub struct Kept {
+    /// Everything below is kept too.
+    first: RawFd,
+    numbers: Vec<RawFd>,
+}
+
+impl Kept {
+    /// The same, and `count` descriptors after the standard ones.
+    #[must_use]
+    pub fn with_inherited(mut self, count: u32) -> Self {
+        self.first = RawFd::try_from(count).map_or(RawFd::MAX, |count| count.saturating_add(3));
+        self
+    }
+}
 
 impl<'a> FromIterator<BorrowedFd<'a>> for Kept {
     fn from_iter<I: IntoIterator<Item = BorrowedFd<'a>>>(descriptors: I) -> Self {
         let mut numbers: Vec<RawFd> = descriptors.into_iter().map(|fd| fd.as_raw_fd()).collect();
         numbers.sort_unstable();
-        Self(numbers)
+        Self { first: 3, numbers }
     }
 }
 
@@ -122,10 +135,19 @@ pub fn clone_bare(
     clone3(Namespaces::NONE, cgroup, || body(close_all_but(kept)))
 }
 
+/// Closes every descriptor but the standard ones and those `kept`, runs `body` and ends this process with
+/// the code that it returns. `body` is told whether the closing went well (close_range(2), Linux 5.9).
+///
+/// `body` may own or use those descriptors only: any other is closed beneath its owner.
+pub fn end_with_only(kept: &Kept, body: impl FnOnce(Result<()>) -> u8) -> ! {
+    let _guard = ExitGuard;
+    exit(body(close_all_but(kept)))
+}
+
 /// Closes every descriptor but the standard ones and those `kept`.
 fn close_all_but(kept: &Kept) -> Result<()> {
-    let mut next: RawFd = 3;
-    for number in kept.0.iter().copied().filter(|number| *number >= 3) {
+    let mut next = kept.first;
+    for number in kept.numbers.iter().copied().filter(|number| *number >= kept.first) {
         close_between(next, number - 1)?;
         next = number + 1;
     }
@@ -136,8 +158,8 @@ fn close_between(first: RawFd, last: RawFd) -> Result<()> {
     if first > last {
         return Ok(());
     }
-    // SAFETY: this is a copy of the parent in which only the body of `clone_bare` runs, and by the
-    // condition there it has and uses none of these descriptors. The parent's own stay open.
+    // SAFETY: nothing but the body of `clone_bare` or `end_with_only` runs in this process from here on,
+    // and by the condition there it has and uses none of these descriptors. The parent's own stay open.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 

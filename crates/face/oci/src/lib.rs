@@ -1,19 +1,28 @@
 //! The OCI runtime command line: `dhow oci`, or the binary called as `runc` or `dhow-runtime`.
 //!
 //! ```text
-//!   dhow oci run ...  ──► read-only view of our binary ──► the same command line, sealed ──► runtime
+//!   dhow oci create ...  ──► read-only view of our binary ──► the same command line, sealed ──► runtime
 //! ```
 //!
-//! A container can open `/proc/PID/exe` of whoever starts it. So the command first becomes a read-only
-//! view of the binary, and only that one touches containers (CVE-2019-5736).
+//! A container can open `/proc/PID/exe` of whoever enters it. So a command that enters one first becomes a
+//! read-only view of the binary, and only that one touches containers (CVE-2019-5736).
 //!
 //! It is dispatched before anything of the daemon or its command line exists, and reads its few words
-//! itself. Today it runs containers in the foreground (`run`), writes a bundle's configuration (`spec`)
-//! and tells its version; the rest of runc's commands are refused by name.
+//! itself. Each command is a file of `command/`; what a container is between two of them is a folder
+//! ([`container`] draws it).
 
-mod arguments;
-mod run;
-mod spec;
+mod birth;
+mod bundle;
+mod command;
+mod container;
+mod death;
+mod globals;
+mod handout;
+mod log;
+mod owner;
+mod table;
+mod time;
+mod words;
 
 use std::ffi::{CString, OsString};
 use std::io::Write;
@@ -21,54 +30,72 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command};
+use command::Command;
 use dhow_error::{Error, Kind, Result};
 use dhow_sys::process::Strings;
 use dhow_sys::seal::Binary;
+use globals::Globals;
+use log::Log;
 
 /// The name under which the sealed binary is called.
 pub const SEALED_ARGV0: &str = "dhow-oci";
+/// Where state lies if the command line does not say; as runc when called so.
+const ROOT: &str = "/run/dhow-oci";
+const RUNC_ROOT: &str = "/run/runc";
 
-/// What `--version` tells of the specification.
-const SPECIFICATION: &str = "1.2.0";
+/// The version of the runtime specification.
+const SPECIFICATION: &str = "1.3.0";
 
-/// Runs one command line, `arguments` being what follows the program's name and `oci`. What starts
-/// nothing is done at once; what does becomes the sealed binary first.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let outcome = Arguments::parse(&arguments).and_then(|parsed| match parsed.command {
-        Command::Run { .. } => Err(seal(&parsed.root, arguments)),
-        command => perform(&parsed.root, command),
-    });
-    tell(outcome)
+/// Runs one command line: `name` is the program's, `arguments` what follows it and `oci`. What enters no
+/// container is done at once; what does becomes the sealed binary first.
+pub fn main(name: &str, arguments: Vec<OsString>) -> ExitCode {
+    perform(arguments, if name == "runc" { RUNC_ROOT } else { ROOT }, false)
 }
 
 /// Runs one command line in the sealed binary.
 pub fn sealed_main(arguments: Vec<OsString>) -> ExitCode {
-    let outcome = Arguments::parse(&arguments);
-    tell(outcome.and_then(|parsed| perform(&parsed.root, parsed.command)))
+    perform(arguments, ROOT, true)
 }
 
-fn perform(root: &Path, command: Command) -> Result<u8> {
-    match command {
-        Command::Run { id, bundle, pid_file } => run::run(root, &id, &bundle, pid_file.as_deref()),
-        Command::Spec { bundle } => spec::write(&bundle).map(|()| 0),
-        Command::Version => {
-            say(&format!(
-                "dhow-runtime version {}\nspec: {SPECIFICATION}",
-                env!("CARGO_PKG_VERSION")
-            ));
-            Ok(0)
+fn perform(arguments: Vec<OsString>, root: &str, sealed: bool) -> ExitCode {
+    let words = arguments.iter().map(|word| word.to_str().map(str::to_owned)).collect();
+    let words: Option<Vec<String>> = words;
+    let Some(words) = words else {
+        return failed(&Log::default(), &Error::invalid("an argument is not UTF-8"), 1);
+    };
+    let globals = match Globals::read(&words, root) {
+        Ok(globals) => globals,
+        Err((log, error)) => return failed(&log, &error, 1),
+    };
+    let Some((name, rest)) = globals.rest.split_first().filter(|_| !globals.version) else {
+        return told(&globals.log, &if globals.version { version() } else { command::help() });
+    };
+    if globals.help || name == "help" {
+        return told(&globals.log, &command::help());
+    }
+    let command = match Command::named(name) {
+        Ok(command) => command,
+        Err(error) => return failed(&globals.log, &error, 1),
+    };
+    let outcome = command.read(rest).and_then(|words| {
+        if words.help {
+            return say(&command.help()).map(|()| 0);
         }
-        Command::Help => {
-            say(arguments::HELP);
-            Ok(0)
+        if command.seals && !sealed {
+            return Err(seal(&globals.root, arguments));
         }
+        (command.run)(&globals, &words)
+    });
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => failed(&globals.log, &error, command.failure),
     }
 }
 
 /// Becomes the sealed binary; returns only why that failed.
 fn seal(root: &Path, arguments: Vec<OsString>) -> Error {
-    let words = std::iter::once(OsString::from(SEALED_ARGV0)).chain(arguments);
+    let named = [SEALED_ARGV0.into(), "--root".into(), root.as_os_str().to_owned()];
+    let words = named.into_iter().chain(arguments);
     let words: Option<Vec<CString>> = words.map(|it| CString::new(it.into_vec()).ok()).collect();
     let variable = |(name, value): (OsString, OsString)| {
         CString::new([name.into_vec(), b"=".to_vec(), value.into_vec()].concat()).ok()
@@ -90,22 +117,31 @@ fn seal(root: &Path, arguments: Vec<OsString>) -> Error {
     }
 }
 
-/// Tells a failure as runc does, on one line of standard error.
-fn tell(outcome: Result<u8>) -> ExitCode {
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            let mut stderr = std::io::stderr().lock();
-            // Nobody is left to tell if standard error is closed.
-            let _ = writeln!(stderr, "dhow oci: {}", error.chain());
-            if let Some(hint) = error.hint() {
-                let _ = writeln!(stderr, "hint: {hint}");
-            }
-            ExitCode::FAILURE
-        }
+fn version() -> String {
+    format!("dhow-runtime version {}\nspec: {SPECIFICATION}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Prints what was asked for.
+fn told(log: &Log, text: &str) -> ExitCode {
+    match say(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(log, &error, 1),
     }
 }
 
-fn say(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+/// Tells a failure in one line, as engines look for it.
+fn failed(log: &Log, error: &Error, code: u8) -> ExitCode {
+    let hint = error.hint().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+    log.error(&[error.chain(), hint].concat());
+    ExitCode::from(code)
+}
+
+/// Prints `text` and a line's end.
+///
+/// Errors: what standard output says, if that is closed or full.
+pub(crate) fn say(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Error::caused(Kind::Internal, "cannot write to standard output", error))
 }

@@ -238,10 +238,11 @@ impl Inside<'_> {
         Ok(())
     }
 
-    /// Makes the root this process's root and lets go of the host's.
-    pub fn pivot(&self) -> Result<(), Failure> {
+    /// Makes the root this process's root and lets go of the host's. With `stay` the host's is left beneath
+    /// it, for where it cannot be let go of (a root on the kernel's own rootfs, pivot_root(2)).
+    pub fn pivot(&self, stay: bool) -> Result<(), Failure> {
         let root = self.root.as_fd();
-        if self.is_bare { root::change(root) } else { root::pivot(root) }?;
+        if self.is_bare || stay { root::change(root) } else { root::pivot(root) }?;
         // Not before: pivot_root(2) takes no shared mount.
         self.plan.propagation.map_or(Ok(()), |propagation| root::propagate(root, propagation))
     }

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   child                                    parent
+//!     │  halt(where)* ───────────────────────► │  does what is to be done there
+//!     │ ◄─────────────────────────────────── go│
 //!     │  warning(text)*                        │  notes it
 //!     │  console(descriptor)?                  │  keeps it
 //!     │  successor(pid)?                       │  that process, its sibling, goes on instead
 //!     │  ready(trace)                          │  the next thing is exec
-//!     │  execve ── closes the socket ────────► │  end of file after `ready`: started
+//!     │  execve ── closes the socket ────────► │  end of file after `ready`: started, or at the gate
 //!     │  failure(step, kind, message, hint) ──►│  not started: kill, wait, clean up
 //!     ╳  (death) ────────────────────────────► │  end of file before `ready`: died on the way
 //! ```
@@ -15,8 +17,9 @@
 //! may trace others can make it say anything. The kernel tells who sends (SCM_CREDENTIALS, in the parent's
 //! own pids).
 //!
-//! A message is one packet of a SOCK_SEQPACKET socket pair, its first byte saying what it is. The child
-//! never waits for the parent: everything that it needs was there when it was cloned. Its end is
+//! A message is one packet of a SOCK_SEQPACKET socket pair, its first byte saying what it is. A shim's child
+//! never waits for its parent: everything that it needs was there when it was cloned. One that is created
+//! halts where its parent has something to do; the parent's death ends it there. The child's end is
 //! close-on-exec, so that a successful exec is seen as the end of the conversation.
 
 use std::io::{IoSlice, IoSliceMut};
@@ -27,12 +30,31 @@ use dhow_error::{Classify, Kind};
 use dhow_sys::rustix::io::Errno;
 use dhow_sys::rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-    sockopt::set_socket_passcred,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg,
+    socketpair, sockopt::set_socket_passcred,
 };
 
 use crate::error::LaunchError;
 use crate::trace::{Mark, STEPS, Step, Trace};
+
+/// Where a container that is being created waits for its creator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Halt {
+    /// It has done nothing yet.
+    Born,
+    /// Its namespaces and mounts are there, its root is not yet the root.
+    Mounted,
+}
+
+impl Halt {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Born, Self::Mounted].into_iter().find(|halt| *halt as u8 == byte)
+    }
+}
+
+/// What the parent does at a halt of the child with that pid.
+pub(crate) type Answer<'a> = dyn FnMut(Halt, i32) -> Result<(), LaunchError> + 'a;
 
 /// The longest packet; a longer text is cut.
 const LONGEST: usize = 4096;
@@ -76,6 +98,19 @@ struct Packet {
 }
 
 impl Sender {
+    /// Waits until the parent has done what is to be done there. Fails if it is gone.
+    pub(crate) fn halt(&self, halt: Halt) -> Result<(), Errno> {
+        self.send(b'H', &[halt as u8])?;
+        let mut word = [0];
+        loop {
+            match recv(&self.0, &mut word, RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                Ok((_, 0)) => return Err(Errno::PIPE),
+                other => return other.map(drop),
+            }
+        }
+    }
+
     /// Something could not be done as asked; the start goes on.
     pub(crate) fn warning(&self, text: &str) {
         // A parent that is gone is noticed at `ready`.
@@ -105,12 +140,8 @@ impl Sender {
 
     /// The start has failed.
     pub(crate) fn failure(&self, step: Step, error: &LaunchError) {
-        let mut text = vec![step as u8, kind_byte(error.kind())];
-        text.extend_from_slice(error.message().as_bytes());
-        text.push(0);
-        text.extend_from_slice(error.hint().unwrap_or_default().as_bytes());
         // There is nobody else to tell.
-        let _ = self.send(b'F', &text);
+        let _ = self.send(b'F', &encode_failure(step, error));
     }
 
     fn send(&self, what: u8, body: &[u8]) -> Result<(), Errno> {
@@ -134,12 +165,16 @@ impl AsFd for Sender {
 
 impl Receiver {
     /// Listens until the child (of pid `first`) has executed its command, has failed or has died.
-    pub(crate) fn listen(&self, first: i32) -> Result<Report, LaunchError> {
-        self.hear(first)?.finish()
+    pub(crate) fn listen(
+        &self,
+        first: i32,
+        answer: &mut Answer<'_>,
+    ) -> Result<Report, LaunchError> {
+        self.hear(first, answer)?.finish()
     }
 
     /// Listens likewise; [`Report::finish`] says what came of it.
-    pub(crate) fn hear(&self, first: i32) -> Result<Report, LaunchError> {
+    pub(crate) fn hear(&self, first: i32, answer: &mut Answer<'_>) -> Result<Report, LaunchError> {
         let mut report = Report::default();
         loop {
             let mut packet = [0_u8; LONGEST];
@@ -149,6 +184,12 @@ impl Receiver {
                 LaunchError::new("listen", Kind::Internal, message)
             })?;
             match packet.get(..received.length).unwrap_or_default().split_first() {
+                Some((b'H', [halt])) if received.sender == Some(first) => {
+                    if let Some(halt) = Halt::from_byte(*halt) {
+                        answer(halt, first)?;
+                    }
+                    self.go();
+                }
                 Some((what, body)) if received.sender == Some(first) => {
                     report.take(*what, body, received.descriptor);
                 }
@@ -159,6 +200,12 @@ impl Receiver {
                 None => return Ok(report),
             }
         }
+    }
+
+    /// Lets the child go on.
+    fn go(&self) {
+        // A child that is gone is noticed by its silence.
+        let _ = send(&self.0, b"G", SendFlags::NOSIGNAL);
     }
 
     fn receive(&self, packet: &mut [u8]) -> Result<Packet, Errno> {
@@ -229,7 +276,17 @@ impl Report {
     }
 }
 
-fn decode_failure(body: &[u8]) -> LaunchError {
+/// A failure as [`decode_failure`] reads it.
+pub(crate) fn encode_failure(step: Step, error: &LaunchError) -> Vec<u8> {
+    let mut text = vec![step as u8, kind_byte(error.kind())];
+    text.extend_from_slice(error.message().as_bytes());
+    text.push(0);
+    text.extend_from_slice(error.hint().unwrap_or_default().as_bytes());
+    text
+}
+
+/// What [`encode_failure`] wrote.
+pub(crate) fn decode_failure(body: &[u8]) -> LaunchError {
     let step = body.first().and_then(|byte| Step::from_byte(*byte)).map_or("start", Step::name);
     let kind = body.get(1).map_or(Kind::Internal, |byte| kind_of(*byte));
     let text = String::from_utf8_lossy(body.get(2..).unwrap_or_default());
@@ -264,6 +321,34 @@ mod tests {
         dhow_sys::rustix::process::getpid().as_raw_nonzero().get()
     }
 
+    fn listen(receiver: &Receiver) -> Result<Report, LaunchError> {
+        receiver.listen(ourselves(), &mut |_, _| Ok(()))
+    }
+
+    #[test]
+    fn a_halt_is_answered_before_the_child_goes_on() {
+        let (sender, receiver) = pair().unwrap();
+        let child = std::thread::spawn(move || {
+            sender.halt(Halt::Mounted).unwrap();
+            sender.ready(&Trace::new()).unwrap();
+        });
+        let mut halts = Vec::new();
+        let report = receiver.listen(ourselves(), &mut |halt, pid| {
+            halts.push((halt, pid));
+            Ok(())
+        });
+        child.join().unwrap();
+        assert!(report.is_ok());
+        assert_eq!(halts, [(Halt::Mounted, ourselves())]);
+    }
+
+    #[test]
+    fn a_halt_ends_with_the_parent() {
+        let (sender, receiver) = pair().unwrap();
+        drop(receiver);
+        assert_eq!(sender.halt(Halt::Born), Err(Errno::PIPE));
+    }
+
     #[test]
     fn the_successor_only_ends_it() {
         let (sender, receiver) = pair().unwrap();
@@ -272,7 +357,7 @@ mod tests {
         sender.console(receiver.as_fd()).unwrap();
         sender.ready(&Trace::new()).unwrap();
         drop(sender);
-        let report = receiver.hear(1).unwrap();
+        let report = receiver.hear(1, &mut |_, _| Ok(())).unwrap();
         assert_eq!((report.successor, report.other), (None, Some(ourselves())));
         assert!(report.warnings.is_empty() && report.console.is_none());
         assert!(report.finish().is_ok());
@@ -286,7 +371,7 @@ mod tests {
         sender.warning("careful");
         sender.failure(Step::Mounts, &error);
         drop(sender);
-        assert_eq!(receiver.listen(ourselves()).unwrap_err(), error);
+        assert_eq!(listen(&receiver).unwrap_err(), error);
     }
 
     #[test]
@@ -298,7 +383,7 @@ mod tests {
         sender.warning("careful");
         sender.ready(&trace).unwrap();
         drop(sender);
-        let report = receiver.listen(ourselves()).unwrap();
+        let report = listen(&receiver).unwrap();
         assert!(report.console.is_some());
         assert_eq!(report.warnings, ["careful"]);
         assert_eq!(report.marks.len(), 1);
@@ -308,7 +393,7 @@ mod tests {
     fn silence_is_death() {
         let (sender, receiver) = pair().unwrap();
         drop(sender);
-        assert!(receiver.listen(ourselves()).is_err());
+        assert!(listen(&receiver).is_err());
     }
 
     #[test]

@@ -37,17 +37,20 @@ use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::stdio::Streams;
 use crate::trace::Step;
-use crate::{ConsoleSize, Running, Stdio, Target};
+use crate::{ConsoleSize, Running, Stdio, Target, Ties};
 
 pub(crate) fn exec(
     target: &Target<'_>,
     process: &Process,
     stdio: Stdio,
     console_size: Option<ConsoleSize>,
+    ties: Ties,
 ) -> Result<Running, LaunchError> {
     let mut notes = Notes::default();
     notes.mark("begin");
-    let input = ProcessInput { process, seccomp: target.seccomp, stdio, console_size, init: false };
+    let seccomp = target.seccomp;
+    let input =
+        ProcessInput { process, seccomp, stdio, console_size, init: false, ties, gate: None };
     let prepared = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
     let classified = |error| LaunchError::classified("cgroup", &error);
     let mut entry = Layout::detect()
@@ -64,6 +67,7 @@ pub(crate) fn exec(
         .chain(prepared.streams.descriptors())
         .chain([container.as_fd(), sender.as_fd()])
         .collect();
+    let kept = kept.with_inherited(ties.descriptors);
     let directory = entry.take_directory();
     let child = clone_bare(directory.as_ref().map(AsFd::as_fd), &kept, move |closed| {
         let mut progress = Progress::new(sender);
@@ -107,7 +111,7 @@ fn enter(
     entry: &Entry,
     progress: &mut Progress,
 ) -> Result<Option<Console>, LaunchError> {
-    process::start()?;
+    process::start(prepared.ties())?;
     progress.enter(Step::Cgroup);
     entry.enter().map_err(|errno| parent::failed("cannot enter the control group", errno))?;
     progress.enter(Step::Namespaces);

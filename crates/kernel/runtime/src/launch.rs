@@ -8,11 +8,14 @@
 //!           ─► protect ─► pivot ─► becomes the command
 //! ```
 //!
+//! A container that is created ([`crate::create`]) halts twice for its parent: `born`, before its first
+//! step, and `mounted`, before the pivot; and it waits at its gate before it becomes the command.
+//!
 //! The child puts itself into its cgroup: being moved by its parent costs milliseconds. On cgroup2 it is
 //! born there.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_cgroup::{Cgroup, Entry, Layout, Mode};
 use dhow_error::Kind;
@@ -21,7 +24,7 @@ use dhow_spec::oci_runtime::{Hooks, Linux, LinuxResources, Spec};
 use dhow_sys::namespace::Namespaces;
 use dhow_sys::process::clone3;
 
-use crate::channel;
+use crate::channel::{self, Answer, Halt};
 use crate::devices::with_defaults;
 use crate::error::LaunchError;
 use crate::namespaces::NamespacePlan;
@@ -29,7 +32,7 @@ use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::stdio::Streams;
 use crate::trace::Step;
-use crate::{Help, Launch, Running};
+use crate::{Creation, Help, Launch, Running, Ties};
 
 const STEP: &str = "cgroup";
 
@@ -39,19 +42,36 @@ struct Prepare {
     plan: Plan,
     process: Prepared,
     cwd: String,
+    no_pivot: bool,
+    /// Whether the child halts for its parent.
+    halts: bool,
 }
 
-pub(crate) fn launch(launch: Launch<'_>, help: Help<'_>) -> Result<Running, LaunchError> {
+pub(crate) fn launch(
+    launch: Launch<'_>,
+    help: Help<'_>,
+    creation: Option<Creation<'_>>,
+) -> Result<Running, LaunchError> {
     let mut notes = Notes::default();
     notes.mark("begin");
     let layout = Layout::detect().map_err(|error| LaunchError::classified(STEP, &error))?;
     let path = launch.cgroup.to_owned();
     let linux = launch.spec.linux().as_ref();
     let resources = with_defaults(linux.and_then(|linux| linux.resources().as_ref()));
-    let prepared = Prepare::new(launch, &layout, &mut notes)?;
+    let (manner, mut born) = match creation {
+        Some(Creation { ties, gate, no_pivot, born }) => {
+            (Manner { ties, gate, no_pivot, halts: true }, Some(born))
+        }
+        None => (Manner::default(), None),
+    };
+    let mut answer = |halt, pid| match (halt, &mut born) {
+        (Halt::Born, Some(born)) => born(pid),
+        _ => Ok(()),
+    };
+    let prepared = Prepare::new(launch, manner, &layout, &mut notes)?;
     notes.mark("plan");
     let cgroup = layout.create(&path).map_err(|error| LaunchError::classified(STEP, &error))?;
-    let result = start_in(&cgroup, &resources, prepared, help, notes);
+    let result = start_in(&cgroup, &resources, prepared, (help, &mut answer), notes);
     if result.is_err() {
         // The first failure is the one to report.
         let _ = cgroup.kill();
@@ -65,7 +85,7 @@ fn start_in(
     cgroup: &Cgroup,
     resources: &LinuxResources,
     mut prepared: Prepare,
-    help: Help<'_>,
+    (help, answer): (Help<'_>, &mut Answer<'_>),
     mut notes: Notes,
 ) -> Result<Running, LaunchError> {
     let classified = |error| LaunchError::classified(STEP, &error);
@@ -92,7 +112,7 @@ fn start_in(
     notes.mark("clone");
     drop(entry);
     (help.meanwhile)();
-    let running = parent::finish(child, receiver.take(), notes)?;
+    let running = parent::finish(child, receiver.take(), notes, answer)?;
     Ok(Running { root, ..running })
 }
 
@@ -115,8 +135,22 @@ impl Beginning<'_> {
     }
 }
 
+/// How the container is created; the default is the shim's.
+#[derive(Debug, Default)]
+struct Manner {
+    ties: Ties,
+    gate: Option<OwnedFd>,
+    no_pivot: bool,
+    halts: bool,
+}
+
 impl Prepare {
-    fn new(launch: Launch<'_>, layout: &Layout, notes: &mut Notes) -> Result<Self, LaunchError> {
+    fn new(
+        launch: Launch<'_>,
+        manner: Manner,
+        layout: &Layout,
+        notes: &mut Notes,
+    ) -> Result<Self, LaunchError> {
         let spec = launch.spec;
         refuse_what_is_not_offered(spec)?;
         let missing =
@@ -139,11 +173,14 @@ impl Prepare {
             stdio: launch.stdio,
             console_size: launch.console_size,
             init: launch.init,
+            ties: manner.ties,
+            gate: manner.gate,
         };
         let cwd = clean_path("working directory", process.cwd())
             .map_err(|error| LaunchError::classified("plan", &error))?;
         let process = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
-        Ok(Self { namespaces, plan, process, cwd })
+        let (no_pivot, halts) = (manner.no_pivot, manner.halts);
+        Ok(Self { namespaces, plan, process, cwd, no_pivot, halts })
     }
 
     /// The child, up to its command; comes back only with why it did not get there.
@@ -152,13 +189,21 @@ impl Prepare {
             Ok(()) => {}
             Err(error) => return error,
         }
-        let Self { plan, process, cwd, .. } = self;
+        let Self { plan, process, cwd, no_pivot, halts, .. } = self;
         progress.enter(Step::Root);
         let inside = match plan.attach_root(from.root, from.bare) {
             Ok(inside) => inside,
             Err(failure) => return failure.into(),
         };
-        match build(&inside, &process, &cwd, progress) {
+        let built = build(&inside, &process, &cwd, progress).and_then(|console| {
+            if halts {
+                halt(Halt::Mounted, progress)?;
+            }
+            progress.enter(Step::Pivot);
+            inside.pivot(no_pivot)?;
+            Ok(console)
+        });
+        match built {
             Ok(console) => process.become_command(inside.root(), console, progress),
             Err(error) => error,
         }
@@ -166,7 +211,10 @@ impl Prepare {
 
     /// Enters the control group and the namespaces.
     fn enter(&self, entry: &Entry, progress: &mut Progress) -> Result<(), LaunchError> {
-        process::start()?;
+        if self.halts {
+            halt(Halt::Born, progress)?;
+        }
+        process::start(self.process.ties())?;
         progress.enter(Step::Cgroup);
         entry.enter().map_err(|errno| parent::failed("cannot enter the control group", errno))?;
         self.namespaces.unshare_cgroup()?;
@@ -175,7 +223,12 @@ impl Prepare {
     }
 }
 
-/// Makes everything on the root, and makes it the root.
+/// Waits for the parent, which is to be there.
+fn halt(halt: Halt, progress: &Progress) -> Result<(), LaunchError> {
+    progress.sender.halt(halt).map_err(|errno| parent::failed("the creator is gone", errno))
+}
+
+/// Makes everything on the root.
 fn build(
     inside: &Inside<'_>,
     process: &Prepared,
@@ -197,8 +250,6 @@ fn build(
     }
     progress.enter(Step::Protect);
     inside.protect()?;
-    progress.enter(Step::Pivot);
-    inside.pivot()?;
     Ok(console)
 }
 

@@ -1,6 +1,7 @@
 //! Starts a process in a container: plan, clone3, prepared steps, exec.
 //!
-//! [`launch`] makes a container around its first process, [`exec`] adds a process to a running one. Both
+//! [`launch`] makes a container around its first process, [`create`] makes one that outlives its maker and
+//! waits at a gate until [`open_gate`], [`exec`] adds a process to a running one. All
 //! check and prepare everything first, clone, and then only listen: the child walks through its steps
 //! alone ([`launch`] and [`exec`] draw them in their modules), reports a failed one over a socket, and
 //! closes that socket by executing its command.
@@ -9,13 +10,14 @@
 //! what an image lacks, to warn or to fail; it takes no lock and calls nothing of glibc that knows of
 //! threads. Nothing of the container is opened but beneath its root. When the command runs it has default
 //! signal dispositions, no blocked signal, no descriptor but its standard streams, a session and a keyring
-//! of its own, and it dies with its parent.
+//! of its own, and it dies with its parent; but for what [`Ties`] say.
 
 mod channel;
 mod command;
 mod devices;
 mod error;
 mod exec;
+mod gate;
 mod identity;
 mod init;
 mod launch;
@@ -38,6 +40,7 @@ use dhow_spec::oci_runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
 pub use error::LaunchError;
+pub use gate::{GateError, make_gate, open_gate};
 
 /// Everything that makes a new container.
 #[derive(Debug)]
@@ -97,7 +100,38 @@ pub struct ConsoleSize {
     pub cols: u16,
 }
 
-/// A process that has executed its command.
+/// What ties a new process to the one that makes it. The default is what a shim wants: it dies with us and
+/// has nothing of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ties {
+    /// Whether it is killed when we end (`PR_SET_PDEATHSIG`).
+    pub dies_with_us: bool,
+    /// Whether it stays in our session keyring, instead of one of its own.
+    pub shares_keyring: bool,
+    /// How many of our descriptors after the standard ones the command inherits.
+    pub descriptors: u32,
+}
+
+impl Default for Ties {
+    fn default() -> Self {
+        Self { dies_with_us: true, shares_keyring: false, descriptors: 0 }
+    }
+}
+
+/// How a container is created that does not belong to a shim.
+pub struct Creation<'a> {
+    /// What ties it to us.
+    pub ties: Ties,
+    /// The gate at which the process waits when all is done but executing the command ([`make_gate`]).
+    /// Without one the command is executed at once.
+    pub gate: Option<OwnedFd>,
+    /// Whether the host's root is left beneath the container's instead of being let go of.
+    pub no_pivot: bool,
+    /// Told of the process's pid before the process has done anything. A failure ends it.
+    pub born: &'a mut dyn FnMut(i32) -> Result<(), LaunchError>,
+}
+
+/// A process that has executed its command, or waits at its gate to do so.
 #[derive(Debug)]
 pub struct Running {
     /// Its pid in our pid namespace. It is our child: wait for it.
@@ -120,7 +154,16 @@ pub struct Running {
 ///
 /// Call it from a single-threaded process (the shim). A failure leaves no process, mount or control group.
 pub fn launch(launch: Launch<'_>) -> Result<Running, LaunchError> {
-    launch::launch(launch, Help { bare: None, meanwhile: &mut || {} })
+    launch::launch(launch, Help { bare: None, meanwhile: &mut || {} }, None)
+}
+
+/// As [`launch`], for a container that may outlive us and wait at a gate for its start. Returns once its
+/// process waits there, or once the command has replaced our code if there is no gate.
+///
+/// Call it from a single-threaded process that is sealed (`dhow_sys::seal`): what waits is a copy of it. A
+/// failure, or our death on the way, leaves no process; our death may leave the control group.
+pub fn create(launch: Launch<'_>, creation: Creation<'_>) -> Result<Running, LaunchError> {
+    launch::launch(launch, Help { bare: None, meanwhile: &mut || {} }, Some(creation))
 }
 
 /// What makes a start faster.
@@ -133,7 +176,7 @@ pub struct Help<'a> {
 
 /// As [`launch`], with help.
 pub fn launch_with(launch: Launch<'_>, help: Help<'_>) -> Result<Running, LaunchError> {
-    launch::launch(launch, help)
+    launch::launch(launch, help, None)
 }
 
 /// Starts another process in a running container: joins its namespaces and control group and executes the
@@ -146,7 +189,18 @@ pub fn exec(
     stdio: Stdio,
     console_size: Option<ConsoleSize>,
 ) -> Result<Running, LaunchError> {
-    exec::exec(target, process, stdio, console_size)
+    exec::exec(target, process, stdio, console_size, Ties::default())
+}
+
+/// As [`exec`], with other ties to us.
+pub fn exec_with(
+    target: &Target<'_>,
+    process: &Process,
+    stdio: Stdio,
+    console_size: Option<ConsoleSize>,
+    ties: Ties,
+) -> Result<Running, LaunchError> {
+    exec::exec(target, process, stdio, console_size, ties)
 }
 
 /// The reaper that [`Launch::init`] makes pid 1: `arguments` are `dhow-init` and the command. It forwards

@@ -13,7 +13,7 @@ use dhow_sys::rustix::process::{
 };
 
 use crate::Running;
-use crate::channel::{Receiver, Report};
+use crate::channel::{Answer, Receiver, Report};
 use crate::error::LaunchError;
 use crate::tracers;
 
@@ -62,14 +62,16 @@ pub(crate) fn with_pid_namespace(
     result
 }
 
-/// Listens until the child has executed its command; kills and reaps it if it has not.
+/// Listens until the child has executed its command or waits at its gate, and does what is to be done where
+/// it halts; kills and reaps it if it fails.
 pub(crate) fn finish(
     child: Child,
     receiver: Option<Receiver>,
     notes: Notes,
+    answer: &mut Answer<'_>,
 ) -> Result<Running, LaunchError> {
     let heard = match receiver {
-        Some(receiver) => receiver.listen(child.pid),
+        Some(receiver) => receiver.listen(child.pid, answer),
         None => Err(LaunchError::new(STEP, Kind::Internal, "cannot hear from the child")),
     };
     match heard {
@@ -89,7 +91,7 @@ pub(crate) fn finish_joined(
     receiver: &Receiver,
     notes: Notes,
 ) -> Result<Running, LaunchError> {
-    let heard = receiver.hear(first.pid);
+    let heard = receiver.hear(first.pid, &mut |_, _| Ok(()));
     let successor = heard.as_ref().map_or(None, |report| report.successor.or(report.other));
     let started = heard.and_then(Report::finish);
     // Either it has ended, or nobody shall wait for it.

@@ -8,7 +8,7 @@
 //!   confine   streams or terminal ─► limits ─► descriptors close-on-exec ─► working directory ─► user
 //!             ─► capabilities, mostly with the filter
 //!   (exec: a process in the container's pid namespace, in a session of its own)
-//!   become    dies with its parent ─► filter, if not yet ─► exec
+//!   become    dies with its parent ─► filter, if not yet ─► (create: the gate) ─► exec
 //! ```
 //!
 //! For exec the filter always comes before that process.
@@ -31,11 +31,12 @@ use dhow_sys::rustix::process::{Signal, chdir, set_parent_process_death_signal, 
 use crate::channel::Sender;
 use crate::command::Command;
 use crate::error::LaunchError;
+use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::stdio::Streams;
 use crate::trace::{Step, Trace};
-use crate::{ConsoleSize, Stdio};
+use crate::{ConsoleSize, Stdio, Ties};
 
 /// A process to start, prepared.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(crate) struct Prepared {
     command: Command,
     identity: Identity,
     cwd: CString,
+    ties: Ties,
+    gate: Option<Gate>,
 }
 
 /// What a process is prepared from.
@@ -55,13 +58,15 @@ pub(crate) struct ProcessInput<'a> {
     pub(crate) stdio: Stdio,
     pub(crate) console_size: Option<ConsoleSize>,
     pub(crate) init: bool,
+    pub(crate) ties: Ties,
+    pub(crate) gate: Option<OwnedFd>,
 }
 
 /// The child's side of a start: whom to tell, and how far it is.
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) sender: Sender,
-    trace: Trace,
+    pub(crate) trace: Trace,
     step: Step,
 }
 
@@ -83,10 +88,12 @@ impl Progress {
 }
 
 /// Makes this fresh child a process of its own.
-pub(crate) fn start() -> Result<(), LaunchError> {
+pub(crate) fn start(ties: Ties) -> Result<(), LaunchError> {
     reset_signals();
     umask(Mode::empty());
-    new_session_keyring().map_err(|errno| failed("cannot make a session keyring", errno))?;
+    if !ties.shares_keyring {
+        new_session_keyring().map_err(|errno| failed("cannot make a session keyring", errno))?;
+    }
     setsid().map_err(|errno| failed("cannot make a session", errno)).map(drop)
 }
 
@@ -114,7 +121,14 @@ impl Prepared {
                 let message = format!("working directory {:?} has a NUL byte in it", cwd.display());
                 LaunchError::new("setup", Kind::Invalid, message)
             })?,
+            ties: input.ties,
+            gate: input.gate.map(|gate| Gate::new(gate, input.ties.descriptors)),
         })
+    }
+
+    /// What ties the process to its parent.
+    pub(crate) fn ties(&self) -> Ties {
+        self.ties
     }
 
     /// Becomes the command; comes back only with why not. `/` is the container's root by now, and this is
@@ -130,11 +144,14 @@ impl Prepared {
                 Streams::own_terminal()?;
             }
             self.confine(root, progress)?;
-            tie_to_parent()?;
+            self.tie_to_parent()?;
             self.load_last_filter(progress)
         });
         match confined {
-            Ok(()) => self.execute(progress),
+            Ok(()) => match self.gate.take() {
+                Some(gate) => gate.wait_and_execute(&self.command, progress),
+                None => self.execute(progress),
+            },
             Err(error) => error,
         }
     }
@@ -163,7 +180,7 @@ impl Prepared {
             if terminal {
                 Streams::own_terminal()?;
             }
-            tie_to_parent()
+            self.tie_to_parent()
         });
         match ready {
             Ok(()) => self.execute(progress),
@@ -193,7 +210,8 @@ impl Prepared {
         progress: &mut Progress,
     ) -> Result<(), LaunchError> {
         self.limits.set_rlimits(&progress.sender)?;
-        close_on_exec_from(3).map_err(|errno| failed("cannot close descriptors", errno))?;
+        close_on_exec_from(self.ties.descriptors.saturating_add(3))
+            .map_err(|errno| failed("cannot close descriptors", errno))?;
         // As root first: it may enter what the user may not. The user is asked again below, because it may
         // enter what root may not (a network file system that maps root to nobody).
         let entered = self.enter_cwd();
@@ -213,6 +231,16 @@ impl Prepared {
             other => other.map_err(|errno| self.cwd_error(errno))?,
         }
         Ok(())
+    }
+
+    /// Has this process killed when its parent ends, if it is to. Cleared by every change of identity and
+    /// by clone(2), so it comes after.
+    fn tie_to_parent(&self) -> Result<(), LaunchError> {
+        if !self.ties.dies_with_us {
+            return Ok(());
+        }
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|errno| failed("cannot tie the process to its shim", errno))
     }
 
     fn load_last_filter(&self, progress: &mut Progress) -> Result<(), LaunchError> {
@@ -250,13 +278,6 @@ impl Prepared {
         };
         LaunchError::new("setup", kind, message)
     }
-}
-
-/// Has this process killed when its parent ends. Cleared by every change of identity and by clone(2), so it
-/// comes after.
-fn tie_to_parent() -> Result<(), LaunchError> {
-    set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|errno| failed("cannot tie the process to its shim", errno))
 }
 
 /// Security and scheduling settings that would otherwise be silently without effect.

@@ -1,0 +1,71 @@
+//! A bundle: a folder with a configuration and a root file system.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use dhow_error::{Error, Kind, Result};
+use dhow_spec::oci_runtime::Spec;
+
+/// The configuration's name in a bundle.
+pub(crate) const CONFIG: &str = "config.json";
+/// No configuration is larger.
+const LARGEST: u64 = 16 << 20;
+
+/// A bundle that has been read.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// Its folder, absolute.
+    pub(crate) folder: PathBuf,
+    /// Its configuration.
+    pub(crate) spec: Spec,
+    /// Its configuration as it was written.
+    pub(crate) text: Vec<u8>,
+}
+
+impl Bundle {
+    /// Reads the bundle in `folder`.
+    ///
+    /// Errors: not found; invalid, with line and column, if it is not what the specification says.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let folder = folder.canonicalize().map_err(|error| {
+            let message = format!("cannot find the bundle {}", folder.display());
+            Error::caused(Kind::NotFound, message, error)
+        })?;
+        let (spec, text) = read_spec(&folder.join(CONFIG))?;
+        Ok(Self { folder, spec, text })
+    }
+
+    /// The folder of the root file system, absolute.
+    pub(crate) fn rootfs(&self) -> Result<PathBuf> {
+        let missing = || Error::invalid("config.json has no root");
+        let root = self.spec.root().as_ref().ok_or_else(missing)?;
+        let path = self.folder.join(root.path());
+        path.canonicalize().map_err(|error| {
+            Error::caused(Kind::NotFound, format!("cannot use the root {}", path.display()), error)
+        })
+    }
+
+    /// The control group that the configuration names, or one of our own.
+    pub(crate) fn cgroup(&self, id: &str) -> String {
+        let linux = self.spec.linux().as_ref();
+        match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
+            Some(path) => format!("/{}", path.display().to_string().trim_start_matches('/')),
+            None => format!("/dhow-oci-{id}"),
+        }
+    }
+}
+
+/// Reads a configuration, as a bundle or a container's state has it; also its bytes.
+pub(crate) fn read_spec(path: &Path) -> Result<(Spec, Vec<u8>)> {
+    let failed = |error: std::io::Error| {
+        Error::caused(Kind::NotFound, format!("cannot read {}", path.display()), error)
+            .with_hint("name the bundle's folder with --bundle")
+    };
+    let mut text = Vec::new();
+    fs::File::open(path).map_err(failed)?.take(LARGEST).read_to_end(&mut text).map_err(failed)?;
+    let spec = serde_json::from_slice(&text).map_err(|error| {
+        Error::caused(Kind::Invalid, format!("{} is malformed", path.display()), error)
+    })?;
+    Ok((spec, text))
+}

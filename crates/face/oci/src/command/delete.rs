@@ -1,0 +1,43 @@
+//! `delete`: removes what is left of a container.
+
+use dhow_error::{Error, Kind, Result};
+
+use super::{Command, PLAIN};
+use crate::container::{Container, Folder, Status};
+use crate::death;
+use crate::globals::Globals;
+use crate::words::{Flag, Words};
+
+pub(super) const COMMAND: Command = Command {
+    name: "delete",
+    about: "remove a container that has stopped",
+    flags: &[Flag::switch("force", "kill it first if it still runs").short("f")],
+    run,
+    ..PLAIN
+};
+
+fn run(globals: &Globals, words: &Words) -> Result<u8> {
+    let (id, force) = (words.first()?, words.is_on("force"));
+    let container = match Container::load(&globals.root, id) {
+        Ok(container) => container,
+        Err(error) => {
+            // A create that was killed before it had a record has nothing but its folder; a record that
+            // cannot be read names nothing that could be ended.
+            let not_there = error.kind() == Kind::NotFound;
+            if not_there || force {
+                Folder::of(&globals.root, id)?.remove()?;
+            }
+            return if force { Ok(0) } else { Err(error) };
+        }
+    };
+    if !force {
+        let status = container.status()?;
+        if matches!(status, Status::Running | Status::Paused) {
+            let name = status.name();
+            let message = format!("cannot delete container {id} that is not stopped: {name}");
+            return Err(Error::conflict(message).with_hint("kill it first, or delete --force"));
+        }
+    }
+    death::clear(&container)?;
+    Ok(0)
+}

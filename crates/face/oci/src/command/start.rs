@@ -1,0 +1,38 @@
+//! `start`: lets the process of a created container execute its command.
+
+use std::fs;
+
+use dhow_error::{Error, Result};
+use dhow_runtime::{GateError, open_gate};
+
+use super::{Command, PLAIN};
+use crate::container::{Container, Status};
+use crate::globals::Globals;
+use crate::words::Words;
+
+pub(super) const COMMAND: Command =
+    Command { name: "start", about: "execute the command of a created container", run, ..PLAIN };
+
+fn run(globals: &Globals, words: &Words) -> Result<u8> {
+    let container = Container::load(&globals.root, words.first()?)?;
+    match container.status()? {
+        Status::Created => {}
+        Status::Stopped => return Err(stopped()),
+        Status::Running => {
+            return Err(Error::conflict("cannot start an already running container"));
+        }
+        Status::Paused => return Err(Error::conflict("cannot start a container that is paused")),
+    }
+    let gate = container.folder.gate();
+    let opened = open_gate(&gate).map_err(|error| match error {
+        GateError::NobodyWaits => stopped(),
+        other => Error::from(other).context("unable to start container process"),
+    });
+    // Nobody waits at it any more, whatever came of it.
+    let _ = fs::remove_file(&gate);
+    opened.map(|()| 0)
+}
+
+fn stopped() -> Error {
+    Error::conflict("cannot start a container that has stopped")
+}
