@@ -69,9 +69,10 @@ pub(crate) fn make(
     };
     let rootfs = bundle.rootfs()?;
     let id = words.first()?;
+    let record = record(id, &bundle, &rootfs)?;
     let folder = Folder::claim(&globals.root, id)?;
     globals.log.debug(|| format!("creating container {id} of {}", bundle.folder.display()));
-    let mut container = Container { folder, record: record(id, &bundle, &rootfs) };
+    let mut container = Container { folder, record };
     let made = begin(&mut container, &bundle, rootfs, ties, words, beginning);
     let running = made.inspect_err(|_| {
         // The first failure is the one to report; nothing but the folder is left by now.
@@ -87,15 +88,15 @@ pub(crate) fn make(
     }
 }
 
-fn record(id: &str, bundle: &Bundle, rootfs: &Path) -> Record {
+fn record(id: &str, bundle: &Bundle, rootfs: &Path) -> Result<Record> {
     let mut record = Record::new(id, time::nanoseconds(SystemTime::now()));
     bundle.spec.version().clone_into(&mut record.oci_version);
     record.bundle.clone_from(&bundle.folder);
     rootfs.clone_into(&mut record.rootfs);
-    record.cgroup = bundle.cgroup(id);
+    record.cgroup = bundle.cgroup(id)?;
     let annotations = bundle.spec.annotations().iter().flatten();
     record.annotations = annotations.map(|(key, value)| (key.clone(), value.clone())).collect();
-    record
+    Ok(record)
 }
 
 /// From the claimed folder to the process.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use dhow_cgroup::Layout;
 use dhow_error::{Error, Kind, Result};
 use dhow_spec::oci_runtime::Spec;
 
@@ -46,13 +47,12 @@ impl Bundle {
         })
     }
 
-    /// The control group that the configuration names, or one of our own.
-    pub(crate) fn cgroup(&self, id: &str) -> String {
+    /// Where the control group of container `id` is.
+    pub(crate) fn cgroup(&self, id: &str) -> Result<String> {
         let linux = self.spec.linux().as_ref();
-        match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
-            Some(path) => format!("/{}", path.display().to_string().trim_start_matches('/')),
-            None => format!("/dhow-oci-{id}"),
-        }
+        let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+        let path = path.and_then(|path| path.to_str()).unwrap_or_default();
+        Ok(Layout::detect()?.place(path, id)?)
     }
 }
 

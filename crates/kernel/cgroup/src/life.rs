@@ -82,27 +82,6 @@ impl Cgroup {
         self.set_frozen(false)
     }
 
-    /// Whether everything in it stands still. A cgroup that is absent, or a machine without a freezer,
-    /// freezes nothing.
-    ///
-    /// # Errors
-    /// [`CgroupError::Control`] when the kernel's word cannot be read.
-    pub fn is_frozen(&self) -> Result<bool> {
-        let (file, frozen): (_, fn(&str) -> bool) =
-            if let Some(freezer) = self.layout.v1(Controller::Freezer) {
-                (self.file(freezer, "freezer.state"), |text| text.trim() != "THAWED")
-            } else if let Some(tree) = self.layout.cgroup2() {
-                (self.file(tree, "cgroup.freeze"), |text| text.trim() == "1")
-            } else {
-                return Ok(false);
-            };
-        match control::read(&file) {
-            Ok(text) => Ok(frozen(&text)),
-            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(errno) => Err(control_error("read", &file, errno)),
-        }
-    }
-
     /// Removes it from every hierarchy, with cgroups that were made below it. It must have no
     /// processes; those still dying are waited for, 2 s at most. One that is absent is fine.
     ///
