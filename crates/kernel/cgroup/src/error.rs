@@ -1,9 +1,8 @@
 //! What can go wrong with cgroups, in words that name value, path and way out.
 
-use std::io;
-
 use dhow_error::{Classify, Kind};
 use dhow_sys::bpf::BpfError;
+use dhow_sys::process::Reason;
 use dhow_sys::rustix::io::Errno;
 
 /// A failure to find, shape, enter or remove a cgroup.
@@ -15,7 +14,7 @@ pub enum CgroupError {
         /// The file that was read.
         path: &'static str,
         /// Why not.
-        source: io::Error,
+        source: Reason,
     },
     /// No cgroup file system is mounted at all.
     #[error("no cgroup hierarchy is mounted")]
@@ -34,7 +33,7 @@ pub enum CgroupError {
         /// The directory, with its mount point.
         directory: String,
         /// Why not.
-        source: io::Error,
+        source: Reason,
     },
     /// The cgroup was there before, with processes of somebody else.
     #[error("cgroup {path} is not empty: it has {count} process{}", if *count == 1 { "" } else { "es" })]
@@ -56,7 +55,7 @@ pub enum CgroupError {
         /// The directory, with its mount point.
         directory: String,
         /// Why not.
-        source: io::Error,
+        source: Reason,
     },
     /// A limit was refused by the kernel.
     #[error("cannot set {what} {value} on {path}")]
@@ -70,7 +69,7 @@ pub enum CgroupError {
         /// What to do about it.
         hint: Option<String>,
         /// Why not.
-        source: io::Error,
+        source: Reason,
     },
     /// A value that no kernel takes.
     #[error("{what} {value} is out of range: {why}")]
@@ -132,7 +131,7 @@ pub enum CgroupError {
         /// The directory, with its mount point.
         directory: String,
         /// Why not.
-        source: io::Error,
+        source: Reason,
     },
     /// A control file could not be opened, read or written outside of setting limits.
     #[error("cannot {action} {file}")]
@@ -142,7 +141,7 @@ pub enum CgroupError {
         /// The file.
         file: String,
         /// Why not.
-        source: io::Error,
+        source: Reason,
     },
     /// Processes outlived SIGKILL for the whole grace time.
     #[error("cgroup {path} still has processes after SIGKILL: {pids:?}")]
@@ -168,7 +167,7 @@ pub enum CgroupError {
         /// The directory, with its mount point.
         directory: String,
         /// Why not.
-        source: io::Error,
+        source: Reason,
     },
 }
 
@@ -181,7 +180,7 @@ impl CgroupError {
             | Self::Set { source, .. }
             | Self::Add { source, .. }
             | Self::Control { source, .. }
-            | Self::Destroy { source, .. } => Errno::from_io_error(source),
+            | Self::Destroy { source, .. } => Some(source.0),
             _ => None,
         }
     }

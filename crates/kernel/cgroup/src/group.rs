@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_spec::oci_runtime::LinuxResources;
+use dhow_sys::process::Reason;
 use dhow_sys::rustix::fs::{Mode as Permissions, OFlags, mkdir, open, rmdir};
 use dhow_sys::rustix::io::{Errno, write as write_fd};
 
@@ -94,7 +95,7 @@ impl Cgroup {
             control::write(&file, &text).map_err(|errno| CgroupError::Add {
                 pid,
                 directory: self.directory_of(hierarchy),
-                source: errno.into(),
+                source: Reason(errno),
             })?;
         }
         Ok(())
@@ -230,7 +231,7 @@ impl Entry {
 }
 
 pub(crate) fn control_error(action: &'static str, file: &str, errno: Errno) -> CgroupError {
-    CgroupError::Control { action, file: file.to_owned(), source: errno.into() }
+    CgroupError::Control { action, file: file.to_owned(), source: Reason(errno) }
 }
 
 /// "/a/b/c" gives "/a", "/a/b", "/a/b/c".
@@ -255,7 +256,7 @@ impl Made {
         match result {
             Ok(()) => self.directories.push(directory),
             Err(Errno::EXIST) => {}
-            Err(errno) => return Err(CgroupError::Create { directory, source: errno.into() }),
+            Err(errno) => return Err(CgroupError::Create { directory, source: Reason(errno) }),
         }
         Ok(())
     }
@@ -269,7 +270,7 @@ impl Made {
 fn inherit_cpuset(mount: &str, directory: &str) -> Result<()> {
     let fail = |errno: Errno| CgroupError::InheritCpuset {
         directory: directory.to_owned(),
-        source: errno.into(),
+        source: Reason(errno),
     };
     let mems = [directory, "/cpuset.mems"].concat();
     if !control::read(&mems).map_err(fail)?.trim().is_empty() || directory == mount {

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use dhow_sys::process::Reason;
 use dhow_sys::rustix::io::Errno;
 
 use crate::Result;
@@ -57,7 +58,7 @@ impl Layout {
     /// cgroup file system.
     pub fn detect() -> Result<Self> {
         let text = control::read(MOUNTINFO)
-            .map_err(|errno| CgroupError::Detect { path: MOUNTINFO, source: errno.into() })?;
+            .map_err(|errno| CgroupError::Detect { path: MOUNTINFO, source: Reason(errno) })?;
         let (v1, unified) = parse_mountinfo(&text);
         let unified = unified.map(|tree| {
             // Unreadable means no controllers: the tree still serves for cgroup.kill.

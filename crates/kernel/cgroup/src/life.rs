@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use dhow_sys::process::Reason;
 use dhow_sys::rustix::fs::{Dir, FileType, Mode as Permissions, OFlags, open, rmdir, stat};
 use dhow_sys::rustix::io::Errno;
 use dhow_sys::rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -93,7 +94,7 @@ impl Cgroup {
         for hierarchy in self.layout.hierarchies() {
             let directory = self.directory_of(hierarchy);
             if let Err(errno) = remove(&directory) {
-                result = Err(CgroupError::Destroy { directory, source: errno.into() });
+                result = Err(CgroupError::Destroy { directory, source: Reason(errno) });
             }
         }
         result
@@ -107,7 +108,9 @@ impl Cgroup {
             match rmdir(directory.as_str()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::BUSY | Errno::NOTEMPTY) => gone = false,
-                Err(errno) => return Err(CgroupError::Destroy { directory, source: errno.into() }),
+                Err(errno) => {
+                    return Err(CgroupError::Destroy { directory, source: Reason(errno) });
+                }
             }
         }
         Ok(gone)

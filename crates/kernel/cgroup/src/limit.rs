@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use dhow_sys::process::Reason;
 use dhow_sys::rustix::io::Errno;
 
 use crate::Result;
@@ -70,7 +71,7 @@ impl Cgroup {
             value: limit.shown.clone(),
             path: self.path().to_owned(),
             hint: self.hint(place, file, errno),
-            source: errno.into(),
+            source: Reason(errno),
         }
     }
 

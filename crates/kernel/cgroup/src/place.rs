@@ -16,6 +16,7 @@ use crate::Result;
 use crate::control;
 use crate::error::CgroupError;
 use crate::layout::{Hierarchy, Layout, Mode};
+use dhow_sys::process::Reason;
 
 const OWN: &str = "/proc/self/cgroup";
 
@@ -83,7 +84,7 @@ impl Layout {
             String::new()
         } else {
             control::read(OWN)
-                .map_err(|errno| CgroupError::Detect { path: OWN, source: errno.into() })?
+                .map_err(|errno| CgroupError::Detect { path: OWN, source: Reason(errno) })?
         };
         self.place_from(cgroups_path, id, &own)
     }

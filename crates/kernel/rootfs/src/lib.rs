@@ -47,5 +47,6 @@ pub use cgroups::CgroupView;
 pub use console::Console;
 pub use failure::{Failure, PlanError};
 pub use idmap::id_maps;
+pub use options::mount_options;
 pub use plan::{Inside, Plan, PlanInput, Sources, clean_path, private_procfs};
 pub use root::Root;

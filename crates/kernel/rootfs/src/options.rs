@@ -59,6 +59,24 @@ const ATTRIBUTES: [Attribute; 18] = [
 const WITHOUT_MEANING: [&str; 9] =
     ["defaults", "async", "nomand", "iversion", "noiversion", "silent", "loud", "auto", "nofail"];
 
+/// Options that the kernel knows for file systems of every kind, set when one is made.
+const OF_EVERY_FILE_SYSTEM: [&str; 7] =
+    ["acl", "dirsync", "lazytime", "mand", "noacl", "nolazytime", "sync"];
+
+/// The names of all options that a mount may have whatever its file system, in alphabetical order.
+pub fn mount_options() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().map(|attribute| attribute.0);
+    let propagations = ["private", "shared", "slave", "unbindable"];
+    let with_kin = attributes.chain(propagations).chain(["bind", "idmap"]);
+    let alone = ["remount", "tmpcopyup"].into_iter().chain(WITHOUT_MEANING);
+    let mut names: Vec<String> = with_kin
+        .flat_map(|name| [name.to_owned(), format!("r{name}")])
+        .chain(alone.chain(OF_EVERY_FILE_SYSTEM).map(str::to_owned))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 /// Parses the options of a mount.
 pub(crate) fn parse(options: &[String]) -> Result<Options, PlanError> {
     let mut parsed = Options::default();
@@ -203,6 +221,17 @@ mod tests {
         assert_eq!(options.propagation, Some((Propagation::Slave, true)));
         // Not "elatime", recursively.
         assert_eq!(parsed("relatime").attributes.clear, MountAttrFlags::MOUNT_ATTR__ATIME);
+    }
+
+    #[test]
+    fn what_is_told_of_is_known() {
+        let names = mount_options();
+        assert!(names.len() > 60 && names.windows(2).all(|pair| pair[0] < pair[1]));
+        for name in names {
+            let parsed = parsed(&name);
+            let is_the_kernels = OF_EVERY_FILE_SYSTEM.contains(&name.as_str());
+            assert_eq!(parsed.data.is_empty(), !is_the_kernels, "{name}");
+        }
     }
 
     #[test]
