@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::Daemon;
 
@@ -52,6 +54,31 @@ pub fn busybox_tar() -> Result<Vec<u8>> {
 pub fn tar_of_file(name: &str, content: &[u8]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     entry(&mut tar, tar::EntryType::Regular, name, 0o755, content)?;
+    Ok(tar.into_inner()?)
+}
+
+/// An image of busybox as `docker save` writes it, under this name.
+///
+/// # Errors
+/// If busybox is not installed.
+pub fn busybox_archive(name: &str) -> Result<Vec<u8>> {
+    let layer = busybox_tar()?;
+    let digest = |bytes: &[u8]| format!("{:x}", Sha256::digest(bytes));
+    let configuration = serde_json::to_vec(&json!({
+        "architecture": "amd64", "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
+    }))?;
+    let file = format!("{}.json", digest(&configuration));
+    let manifest = json!([{"Config": file, "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in [
+        ("layer.tar", &layer),
+        (&*file, &configuration),
+        ("manifest.json", &serde_json::to_vec(&manifest)?),
+    ] {
+        entry(&mut tar, tar::EntryType::Regular, name, 0o644, content)?;
+    }
     Ok(tar.into_inner()?)
 }
 

@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod census;
 pub mod daemon;
+pub mod engines;
 pub mod http;
 pub mod images;
 pub mod terminal;

@@ -14,7 +14,9 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("busybox", "busybox-static"),
     ("skopeo", "skopeo"),
     ("docker-registry", "docker-registry"),
-    ("docker", "docker.io"),
+    ("dockerd", "docker.io"),
+    ("containerd", "containerd"),
+    ("podman", "podman"),
     ("nft", "nftables"),
     ("curl", "curl"),
 ];

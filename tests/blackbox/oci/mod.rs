@@ -1,3 +1,4 @@
 //! `dhow oci`: bundles without a daemon, a file per feature.
 
+mod engines;
 mod run;

@@ -1,0 +1,158 @@
+//! podman, which has no process of its own.
+//!
+//! It waits until conmon, the parent of a container, is gone, zombies included. Not every machine of tests
+//! has a first process that reaps, so who tests podman does.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Result;
+use dhow_sys::rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
+
+use super::{Engine, Place};
+use crate::daemon::{command, finish};
+use crate::{Output, images};
+
+/// A podman whose files are its own and whose runtime is ours.
+#[derive(Debug)]
+pub struct Podman(Place, #[expect(dead_code, reason = "it works until dropped")] Reaper);
+
+impl Podman {
+    /// Prepares one with busybox.
+    ///
+    /// # Errors
+    /// If podman fails: with what it said.
+    pub fn start() -> Result<Self> {
+        let podman = Self(Place::new()?, Reaper::start()?);
+        let place = &podman.0;
+        // Without systemd; locks in files, because those in shared memory are one set for all. Limits
+        // that a machine without CAP_SYS_RESOURCE can give.
+        let networks = place.path("networks").display().to_string();
+        let configuration = format!(
+            "[containers]\nlog_driver = \"k8s-file\"\n\
+             default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nlock_type = \"file\"\n\
+             [network]\nnetwork_config_dir = {networks:?}\n",
+        );
+        place.file("containers.conf", configuration)?;
+        let tar = place.file("busybox.tar", images::busybox_tar()?)?;
+        podman.podman(&["import", "--quiet", &tar, "busybox"])?.ok()?;
+        Ok(podman)
+    }
+
+    fn podman(&self, arguments: &[&str]) -> Result<Output> {
+        let mut podman = command(Path::new("podman"));
+        podman.env("CONTAINERS_CONF", self.0.path("containers.conf"));
+        // By flags, because only those reach the podman that conmon starts to clean up.
+        for (flag, name) in
+            [("root", "root"), ("runroot", "runroot"), ("tmpdir", "tmp"), ("volumepath", "volumes")]
+        {
+            podman.arg(format!("--{flag}")).arg(self.0.path(name));
+        }
+        podman.args(["--storage-driver", "overlay"]);
+        podman.arg("--runtime").arg(self.0.runtime()).args(arguments);
+        finish(podman.stdin(Stdio::null()))
+    }
+
+    /// `podman run` with these flags, and this in the container.
+    fn run_with(&self, flags: &[&str], arguments: &[&str]) -> Result<Output> {
+        let group = self.0.cgroup();
+        let run = ["run", "--network", "none", "--cgroup-parent", &group];
+        self.podman(&[&run[..], flags, &["busybox"], arguments].concat())
+    }
+}
+
+impl Engine for Podman {
+    fn run(&self, script: &str) -> Result<Output> {
+        self.run_with(&["--rm"], &["sh", "-c", script])
+    }
+
+    fn start(&self, memory_bytes: u64) -> Result<()> {
+        let memory = memory_bytes.to_string();
+        let run = self.run_with(&["-d", "--name", "it", "--memory", &memory], &["sleep", "1000"]);
+        run?.ok().map(drop)
+    }
+
+    fn exec(&self, arguments: &[&str]) -> Result<Output> {
+        self.podman(&[&["exec", "it"], arguments].concat())
+    }
+
+    fn pid(&self) -> Result<u32> {
+        Ok(self.podman(&["inspect", "-f", "{{.State.Pid}}", "it"])?.ok()?.parse()?)
+    }
+
+    fn status(&self) -> Result<String> {
+        self.podman(&["inspect", "-f", "{{.State.Status}}", "it"])?.ok()
+    }
+
+    fn change(&self, verb: &str) -> Result<()> {
+        let verb = match verb {
+            "resume" => "unpause",
+            "remove" => "rm",
+            other => other,
+        };
+        self.podman(&[verb, "it"])?.ok()?;
+        if verb == "kill" {
+            self.podman(&["wait", "it"])?.ok()?;
+        }
+        Ok(())
+    }
+
+    fn update(&self, memory_bytes: u64) -> Result<()> {
+        self.podman(&["update", "--memory", &memory_bytes.to_string(), "it"])?.ok().map(drop)
+    }
+
+    fn leave_nothing(self) -> Result<()> {
+        self.0.leave_nothing()
+    }
+}
+
+/// Reaps conmon in the background.
+#[derive(Debug)]
+struct Reaper {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reaper {
+    fn start() -> Result<Self> {
+        set_child_subreaper(Some(getpid()))?;
+        let ends = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ends);
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                for pid in conmons() {
+                    // Another than conmon's end is not looked for, and it may still run.
+                    let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Ok(Self { ends, thread: Some(thread) })
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Those among our children; the others are awaited by whoever started them.
+fn conmons() -> impl Iterator<Item = Pid> {
+    let own = getpid().as_raw_nonzero().to_string();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(move |pid: &i32| {
+        // proc_pid_stat(5): pid (comm) state ppid ...
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let rest = status.split_once("(conmon) ").map(|it| it.1);
+        rest.and_then(|rest| rest.split(' ').nth(1)) == Some(own.as_str())
+    })
+    .filter_map(Pid::from_raw)
+}
