@@ -156,8 +156,7 @@ impl Place {
         let group = self.cgroup();
         // Engines do not remove the parent that they were told; whatever is in it, the runtime has left.
         let traces = Traces { bridge: format!("{group}/"), folder: self.folder.path().to_owned() };
-        let left: Vec<_> =
-            traces.left()?.into_iter().filter(|it| !it.ends_with("/conmon")).collect();
+        let left = traces.left()?;
         ensure!(left.is_empty(), "left behind: {left:#?}\n{}", self.log());
         Ok(())
     }

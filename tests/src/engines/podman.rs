@@ -1,17 +1,9 @@
 //! podman, which has no process of its own.
-//!
-//! It waits until conmon, the parent of a container, is gone, zombies included. Not every machine of tests
-//! has a first process that reaps, so who tests podman does.
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::Result;
-use dhow_sys::rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 
 use super::{Engine, Place};
 use crate::daemon::{command, finish};
@@ -19,7 +11,7 @@ use crate::{Output, images};
 
 /// A podman whose files are its own and whose runtime is ours.
 #[derive(Debug)]
-pub struct Podman(Place, #[expect(dead_code, reason = "it works until dropped")] Reaper);
+pub struct Podman(Place);
 
 impl Podman {
     /// Prepares one with busybox.
@@ -27,7 +19,7 @@ impl Podman {
     /// # Errors
     /// If podman fails: with what it said.
     pub fn start() -> Result<Self> {
-        let podman = Self(Place::new()?, Reaper::start()?);
+        let podman = Self(Place::new()?);
         let place = &podman.0;
         // Without systemd; locks in files, because those in shared memory are one set for all. Limits
         // that a machine without CAP_SYS_RESOURCE can give.
@@ -107,52 +99,13 @@ impl Engine for Podman {
     }
 
     fn leave_nothing(self) -> Result<()> {
+        // podman keeps the group of all conmons.
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup")?.flatten() {
+            let group = hierarchy.path().join(self.0.cgroup().trim_start_matches('/'));
+            let _ = std::fs::remove_dir(group.join("conmon"));
+        }
+        let group = Path::new("/sys/fs/cgroup").join(self.0.cgroup().trim_start_matches('/'));
+        let _ = std::fs::remove_dir(group.join("conmon"));
         self.0.leave_nothing()
     }
-}
-
-/// Reaps conmon in the background.
-#[derive(Debug)]
-struct Reaper {
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Reaper {
-    fn start() -> Result<Self> {
-        set_child_subreaper(Some(getpid()))?;
-        let ends = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ends);
-        let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                for pid in conmons() {
-                    // Another than conmon's end is not looked for, and it may still run.
-                    let _ = waitpid(Some(pid), WaitOptions::NOHANG);
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        });
-        Ok(Self { ends, thread: Some(thread) })
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        self.thread.take().map(JoinHandle::join);
-    }
-}
-
-/// Those among our children; the others are awaited by whoever started them.
-fn conmons() -> impl Iterator<Item = Pid> {
-    let own = getpid().as_raw_nonzero().to_string();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(move |pid: &i32| {
-        // proc_pid_stat(5): pid (comm) state ppid ...
-        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let rest = status.split_once("(conmon) ").map(|it| it.1);
-        rest.and_then(|rest| rest.split(' ').nth(1)) == Some(own.as_str())
-    })
-    .filter_map(Pid::from_raw)
 }
