@@ -27,6 +27,14 @@ pub enum CgroupError {
         /// The path as given.
         path: String,
     },
+    /// What names no cgroup below a container's.
+    #[error("cannot join cgroup {text:?}: {why}")]
+    BadBelow {
+        /// What was given.
+        text: String,
+        /// Why it names none.
+        why: &'static str,
+    },
     /// A directory could not be made.
     #[error("cannot create cgroup {directory}")]
     Create {
@@ -193,7 +201,7 @@ impl Classify for CgroupError {
             | Self::NoController { .. }
             | Self::NoWatch { .. }
             | Self::Unsupported { .. } => Kind::Unsupported,
-            Self::BadPath { .. } | Self::BadValue { .. } => Kind::Invalid,
+            Self::BadPath { .. } | Self::BadBelow { .. } | Self::BadValue { .. } => Kind::Invalid,
             Self::NotEmpty { .. } | Self::Frozen { .. } => Kind::Conflict,
             Self::Devices { source, .. } => source.kind(),
             Self::Set { .. } => match self.errno() {

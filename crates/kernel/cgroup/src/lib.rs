@@ -25,6 +25,7 @@
 //!
 //! References: cgroups(7), the kernel's admin-guide/cgroup-v1 and cgroup-v2.
 
+mod below;
 mod control;
 mod controller;
 mod cpu;

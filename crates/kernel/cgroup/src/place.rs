@@ -42,6 +42,18 @@ impl Place {
         Self { path, others: lines.map(split).collect() }
     }
 
+    /// The text of a place with `path` in all hierarchies but those where `paths`, by label, say otherwise.
+    pub(crate) fn text_of<'a>(
+        path: String,
+        paths: impl Iterator<Item = (&'a str, String)>,
+    ) -> String {
+        let mut text = path.clone();
+        for (label, other) in paths.filter(|(_, other)| *other != path) {
+            text.extend(["\n", label, ":", &other]);
+        }
+        text
+    }
+
     /// The path in one hierarchy.
     pub(crate) fn path_in(&self, hierarchy: &Hierarchy) -> &str {
         let own = self.others.iter().find(|(label, _)| *label == hierarchy.label);
