@@ -47,12 +47,16 @@ impl Bundle {
         })
     }
 
-    /// Where the control group of container `id` is.
+    /// Where the control group of container `id` is. Nobody may be in it yet: once it is in the record, a
+    /// forced delete kills who is.
     pub(crate) fn cgroup(&self, id: &str) -> Result<String> {
         let linux = self.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
         let path = path.and_then(|path| path.to_str()).unwrap_or_default();
-        Ok(Layout::detect()?.place(path, id)?)
+        let layout = Layout::detect()?;
+        let place = layout.place(path, id)?;
+        layout.open(&place).check_unused()?;
+        Ok(place)
     }
 }
 

@@ -121,6 +121,21 @@ impl Cgroup {
             .any(|hierarchy| access(self.directory_of(hierarchy), Access::EXISTS).is_ok())
     }
 
+    /// Refuses a cgroup that is there and has processes in it or stands still: no new container may have it.
+    /// [`Layout::create`] does the same; this is for who has to know before. One that is not there is fine.
+    ///
+    /// # Errors
+    /// [`CgroupError::BadPath`], [`CgroupError::NotEmpty`], [`CgroupError::Frozen`], [`CgroupError::Control`].
+    pub fn check_unused(&self) -> Result<()> {
+        self.place.check()?;
+        let path = || self.path().to_owned();
+        match self.procs()?.len() {
+            0 => {}
+            count => return Err(CgroupError::NotEmpty { path: path(), count }),
+        }
+        if self.is_frozen()? { Err(CgroupError::Frozen { path: path() }) } else { Ok(()) }
+    }
+
     /// The directory in one hierarchy.
     pub(crate) fn directory_of(&self, hierarchy: &Hierarchy) -> String {
         hierarchy.directory(self.place.path_in(hierarchy))
@@ -146,7 +161,7 @@ impl Cgroup {
             .layout
             .hierarchies()
             .try_for_each(|hierarchy| self.make_in(hierarchy, &mut made))
-            .and_then(|()| if made.was_there { self.refuse_others() } else { Ok(()) });
+            .and_then(|()| if made.was_there { self.check_unused() } else { Ok(()) });
         if result.is_err() {
             for directory in made.directories.iter().rev() {
                 // Best effort: the first failure is the one to report.
@@ -154,16 +169,6 @@ impl Cgroup {
             }
         }
         result
-    }
-
-    /// Refuses a cgroup that was there before and has processes in it or stands still.
-    fn refuse_others(&self) -> Result<()> {
-        let path = || self.path().to_owned();
-        match self.procs()?.len() {
-            0 => {}
-            count => return Err(CgroupError::NotEmpty { path: path(), count }),
-        }
-        if self.is_frozen()? { Err(CgroupError::Frozen { path: path() }) } else { Ok(()) }
     }
 
     fn make_in(&self, hierarchy: &Hierarchy, made: &mut Made) -> Result<()> {

@@ -13,6 +13,19 @@ use crate::stats::{Throttling, throttling};
 /// One second in clock ticks, the unit of cpuacct.stat (proc(5)): the same on every architecture.
 const TICK_NS: u64 = 10_000_000;
 
+/// The flags of a v1 cpuset: what they are called, and their files.
+const FLAGS: [(&str, &str); 9] = [
+    ("cpu_exclusive", "cpuset.cpu_exclusive"),
+    ("mem_hardwall", "cpuset.mem_hardwall"),
+    ("mem_exclusive", "cpuset.mem_exclusive"),
+    ("memory_migrate", "cpuset.memory_migrate"),
+    ("memory_spread_page", "cpuset.memory_spread_page"),
+    ("memory_spread_slab", "cpuset.memory_spread_slab"),
+    ("memory_pressure", "cpuset.memory_pressure"),
+    ("sched_load_balance", "cpuset.sched_load_balance"),
+    ("sched_relax_domain_level", "cpuset.sched_relax_domain_level"),
+];
+
 /// What a cgroup uses, in full.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
@@ -55,7 +68,7 @@ pub struct CpuUse {
     pub pressure: Option<Pressure>,
 }
 
-/// The cpuset's state. The flags exist on v1 only.
+/// The cpuset's state. The flags exist on v1 only, and are zero elsewhere.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CpusetUse {
     /// Processors.
@@ -226,17 +239,6 @@ impl Cgroup {
     }
 
     fn cpuset_use(&self) -> Result<CpusetUse> {
-        const FLAGS: [(&str, &str); 9] = [
-            ("cpu_exclusive", "cpuset.cpu_exclusive"),
-            ("mem_hardwall", "cpuset.mem_hardwall"),
-            ("mem_exclusive", "cpuset.mem_exclusive"),
-            ("memory_migrate", "cpuset.memory_migrate"),
-            ("memory_spread_page", "cpuset.memory_spread_page"),
-            ("memory_spread_slab", "cpuset.memory_spread_slab"),
-            ("memory_pressure", "cpuset.memory_pressure"),
-            ("sched_load_balance", "cpuset.sched_load_balance"),
-            ("sched_relax_domain_level", "cpuset.sched_relax_domain_level"),
-        ];
         if let Some(v1) = self.layout.v1(Controller::Cpuset) {
             let mut flags = Vec::with_capacity(FLAGS.len());
             for (name, file) in FLAGS {
@@ -245,12 +247,13 @@ impl Cgroup {
             let list = |name| self.text(v1, name).map(|text| ranges(&text));
             return Ok(CpusetUse { cpus: list("cpuset.cpus")?, mems: list("cpuset.mems")?, flags });
         }
+        let flags = FLAGS.iter().map(|(name, _)| (*name, 0)).collect();
         let Some(v2) = self.layout.unified(Controller::Cpuset) else {
-            return Ok(CpusetUse::default());
+            return Ok(CpusetUse { flags, ..CpusetUse::default() });
         };
         let list = |name| self.text(v2, name).map(|text| ranges(&text));
         let (cpus, mems) = (list("cpuset.cpus.effective")?, list("cpuset.mems.effective")?);
-        Ok(CpusetUse { cpus, mems, flags: Vec::new() })
+        Ok(CpusetUse { cpus, mems, flags })
     }
 
     fn memory_use(&self) -> Result<MemoryUse> {

@@ -2,11 +2,13 @@
 
 mod create;
 mod delete;
+mod events;
 mod list;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use dhow_error::{Error, Kind, Result};
 
@@ -17,11 +19,13 @@ use crate::words::{Flag, FlagsEnd, Words};
 const ALL: &[&Command] = &[
     &create::COMMAND,
     &delete::COMMAND,
+    &events::COMMAND,
     &list::COMMAND,
     &run::COMMAND,
     &spec::COMMAND,
     &start::COMMAND,
     &state::COMMAND,
+    &update::COMMAND,
 ];
 
 /// runc's commands that are not there, and why.
