@@ -19,7 +19,7 @@ use std::fmt;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat, stat};
 use rustix::io::{Errno, Result, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -110,6 +110,17 @@ pub fn maps_of(namespace: BorrowedFd<'_>) -> std::result::Result<Maps, Error> {
             read_map(pid, "gid_map").map_err(|errno| Error { step: Step::Groups, errno })?;
         Ok(Maps { users, groups })
     })
+}
+
+/// The maps of the user namespace of a process, or none if it is our own. Errors: ENOENT if the process has
+/// ended.
+pub fn maps_of_process(pid: i32) -> Result<Option<Maps>> {
+    let theirs = stat(format!("/proc/{pid}/ns/user"))?;
+    let ours = stat("/proc/self/ns/user")?;
+    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino) {
+        return Ok(None);
+    }
+    Ok(Some(Maps { users: read_map(pid, "uid_map")?, groups: read_map(pid, "gid_map")? }))
 }
 
 /// Runs `body` with the pid of a child that waits in `namespaces`, having done `enter`.
@@ -256,6 +267,12 @@ mod tests {
     fn what_is_made_has_its_maps() {
         let namespace = make(&maps()).unwrap();
         assert_eq!(maps_of(namespace.as_fd()), Ok(maps()));
+    }
+
+    #[test]
+    fn our_own_process_is_in_our_own() {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        assert_eq!(maps_of_process(pid), Ok(None));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //!     ╳  (death) ────────────────────────────► │  end of file before `ready`: died on the way
 //! ```
 //!
-//! Only `ready` and `failure` are taken from the successor: in the container's pid namespace, a process that
+//! Only `ready` and `failure` are taken from the successor of an exec: in the container's pid namespace, a process that
 //! may trace others can make it say anything. The kernel tells who sends (SCM_CREDENTIALS, in the parent's
 //! own pids).
 //!
@@ -175,6 +175,19 @@ impl Receiver {
 
     /// Listens likewise; [`Report::finish`] says what came of it.
     pub(crate) fn hear(&self, first: i32, answer: &mut Answer<'_>) -> Result<Report, LaunchError> {
+        self.hear_from(|sender| sender == Some(first), answer)
+    }
+
+    /// Listens likewise, and takes everything from the successor too: from one that nobody can trace.
+    pub(crate) fn hear_both(&self, answer: &mut Answer<'_>) -> Result<Report, LaunchError> {
+        self.hear_from(|_| true, answer)
+    }
+
+    fn hear_from(
+        &self,
+        trusted: impl Fn(Option<i32>) -> bool,
+        answer: &mut Answer<'_>,
+    ) -> Result<Report, LaunchError> {
         let mut report = Report::default();
         loop {
             let mut packet = [0_u8; LONGEST];
@@ -184,13 +197,16 @@ impl Receiver {
                 LaunchError::new("listen", Kind::Internal, message)
             })?;
             match packet.get(..received.length).unwrap_or_default().split_first() {
-                Some((b'H', [halt])) if received.sender == Some(first) => {
-                    if let Some(halt) = Halt::from_byte(*halt) {
-                        answer(halt, first)?;
+                Some((b'H', [halt])) if trusted(received.sender) => {
+                    report.other = received.sender;
+                    let halt = Halt::from_byte(*halt).zip(received.sender);
+                    if let Some(Err(error)) = halt.map(|(halt, pid)| answer(halt, pid)) {
+                        report.failure = Some(error);
+                        return Ok(report);
                     }
                     self.go();
                 }
-                Some((what, body)) if received.sender == Some(first) => {
+                Some((what, body)) if trusted(received.sender) => {
                     report.take(*what, body, received.descriptor);
                 }
                 Some((what, body)) => {

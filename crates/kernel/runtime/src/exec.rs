@@ -37,6 +37,7 @@ use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::stdio::Streams;
 use crate::trace::Step;
+use crate::userns::{self, HostIds};
 use crate::{ConsoleSize, Running, Stdio, Target, Ties};
 
 pub(crate) fn exec(
@@ -52,6 +53,7 @@ pub(crate) fn exec(
     let input =
         ProcessInput { process, seccomp, stdio, console_size, init: false, ties, gate: None };
     let prepared = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
+    let root = userns::root_of(target.pidfd)?;
     let classified = |error| LaunchError::classified("cgroup", &error);
     let mut entry = Layout::detect()
         .and_then(|layout| layout.open(target.cgroup).entry())
@@ -71,7 +73,7 @@ pub(crate) fn exec(
     let directory = entry.take_directory();
     let child = clone_bare(directory.as_ref().map(AsFd::as_fd), &kept, move |closed| {
         let mut progress = Progress::new(sender);
-        match run(prepared, container, entry, closed, &mut progress) {
+        match run(prepared, container, entry, root, closed, &mut progress) {
             Ok(()) => 0,
             Err(error) => {
                 progress.fail(&error);
@@ -81,7 +83,7 @@ pub(crate) fn exec(
     })
     .map_err(not_cloned)?;
     notes.mark("clone");
-    parent::finish_joined(&child, &receiver, notes)
+    parent::finish_joined(&child, receiver.hear(child.pid, &mut |_, _| Ok(())), notes)
 }
 
 /// The process that joins: confines itself and leaves a sibling in the container.
@@ -89,11 +91,12 @@ fn run(
     mut prepared: Prepared,
     container: OwnedFd,
     entry: Entry,
+    root: Option<HostIds>,
     closed: Result<(), Errno>,
     progress: &mut Progress,
 ) -> Result<(), LaunchError> {
     closed.map_err(|errno| parent::failed("cannot close descriptors", errno))?;
-    let console = enter(&prepared, container.as_fd(), &entry, progress)?;
+    let console = enter(&prepared, container.as_fd(), &entry, root, progress)?;
     drop((container, entry));
     let terminal = prepared.confine_for_sibling(process::open_root()?, console, progress)?;
     let sibling = clone_sibling(Namespaces::NONE, || {
@@ -109,28 +112,51 @@ fn enter(
     prepared: &Prepared,
     container: BorrowedFd<'_>,
     entry: &Entry,
+    root: Option<HostIds>,
     progress: &mut Progress,
 ) -> Result<Option<Console>, LaunchError> {
     process::start(prepared.ties())?;
     progress.enter(Step::Cgroup);
     entry.enter().map_err(|errno| parent::failed("cannot enter the control group", errno))?;
     progress.enter(Step::Namespaces);
+    // With the host's privileges, which a user namespace takes away.
+    if prepared.limits.needs_procfs() {
+        prepared.limits.set_oom_score(private_procfs()?.as_fd(), &progress.sender)?;
+    }
+    join(prepared, container, root)?;
+    progress.enter(Step::Console);
+    let console = match prepared.streams {
+        Streams::Console(_) => Some(Console::open(process::open_root()?.as_fd())?),
+        Streams::Given(_) => None,
+    };
+    Ok(console)
+}
+
+/// Joins all namespaces of the container.
+fn join(
+    prepared: &Prepared,
+    container: BorrowedFd<'_>,
+    root: Option<HostIds>,
+) -> Result<(), LaunchError> {
     let all = Namespaces::MOUNT
         | Namespaces::CGROUP
         | Namespaces::UTS
         | Namespaces::IPC
         | Namespaces::NETWORK
         | Namespaces::PID;
-    namespace::join(container, all).map_err(not_joined)?;
-    progress.enter(Step::Console);
-    let console = match prepared.streams {
-        Streams::Console(_) => Some(Console::open(process::open_root()?.as_fd())?),
-        Streams::Given(_) => None,
-    };
-    if prepared.limits.needs_procfs() {
-        prepared.limits.set_oom_score(private_procfs()?.as_fd(), &progress.sender)?;
+    if let Some(root) = root {
+        prepared.limits.raise_hard();
+        prepared.streams.hand_over(root)?;
+        userns::shield()?;
+        namespace::join(container, all | Namespaces::TIME | Namespaces::USER)
+            .map_err(not_joined)?;
+        return userns::become_root();
     }
-    Ok(console)
+    match namespace::join(container, all | Namespaces::TIME) {
+        // A kernel without time namespaces.
+        Err(Errno::INVAL) => namespace::join(container, all).map_err(not_joined),
+        other => other.map_err(not_joined),
+    }
 }
 
 fn not_joined(errno: Errno) -> LaunchError {

@@ -19,12 +19,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_cgroup::{Cgroup, Entry, Layout, Mode};
 use dhow_error::Kind;
-use dhow_rootfs::{Bare, CgroupView, Inside, Plan, PlanInput, clean_path};
+use dhow_rootfs::{Bare, CgroupView, Inside, Plan, PlanInput, Sources, clean_path};
 use dhow_spec::oci_runtime::{Hooks, Linux, LinuxResources, Spec};
-use dhow_sys::namespace::Namespaces;
-use dhow_sys::process::clone3;
+use dhow_sys::namespace::{self, Namespaces};
+use dhow_sys::process::{clone_sibling, clone3};
 
-use crate::channel::{self, Answer, Halt};
+use crate::channel::{self, Answer, Halt, Receiver, Sender};
 use crate::devices::with_defaults;
 use crate::error::LaunchError;
 use crate::namespaces::NamespacePlan;
@@ -32,6 +32,8 @@ use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::stdio::Streams;
 use crate::trace::Step;
+use crate::tracers;
+use crate::userns::{self, UserNamespace};
 use crate::{Creation, Help, Launch, Running, Ties};
 
 const STEP: &str = "cgroup";
@@ -45,6 +47,7 @@ struct Prepare {
     no_pivot: bool,
     /// Whether the child halts for its parent.
     halts: bool,
+    user: Option<UserNamespace>,
 }
 
 pub(crate) fn launch(
@@ -92,12 +95,18 @@ fn start_in(
     cgroup.apply(resources).map_err(classified)?;
     let entry = cgroup.entry().map_err(classified)?;
     notes.mark("limits");
-    prepared.plan.make_id_maps(None)?;
+    prepared.plan.make_id_maps(prepared.user.as_ref().map(AsFd::as_fd))?;
     let root = prepared.plan.make_root().map_err(LaunchError::from)?;
     notes.mark("file system");
     let from = Beginning { root: root.as_ref().map(AsFd::as_fd), bare: help.bare };
     let (sender, receiver) = channel::pair().map_err(parent::no_channel)?;
     let receiver = Cell::new(Some(receiver));
+    if let Some(user) = prepared.user.take() {
+        let channel = (sender, receiver);
+        let running =
+            start_as_user(prepared, (&user, &entry, from.root), channel, (help, answer), notes)?;
+        return Ok(Running { root, ..running });
+    }
     let create = from.namespaces(prepared.namespaces.create);
     let pid_namespace = prepared.namespaces.pid.take();
     let child = parent::with_pid_namespace(pid_namespace.as_ref(), || {
@@ -114,6 +123,38 @@ fn start_in(
     (help.meanwhile)();
     let running = parent::finish(child, receiver.take(), notes, answer)?;
     Ok(Running { root, ..running })
+}
+
+/// As the rest of [`start_in`], with a user namespace ([`crate::userns`] draws it).
+fn start_as_user(
+    prepared: Prepare,
+    (user, entry, root): (&UserNamespace, &Entry, Option<BorrowedFd<'_>>),
+    (sender, receiver): (Sender, Cell<Option<Receiver>>),
+    (help, answer): (Help<'_>, &mut Answer<'_>),
+    mut notes: Notes,
+) -> Result<Running, LaunchError> {
+    if let Some(pid_namespace) = &prepared.namespaces.pid {
+        tracers::refuse(pid_namespace)?;
+    }
+    let outer = clone3(Namespaces::NONE, entry.directory(), || {
+        process::close_in_child(&receiver);
+        let mut progress = Progress::new(sender);
+        match prepared.run_outside(user, entry, root, &mut progress) {
+            Ok(()) => 0,
+            Err(error) => {
+                progress.fail(&error);
+                1
+            }
+        }
+    })
+    .map_err(|errno| parent::failed("cannot clone", errno))?;
+    notes.mark("clone");
+    (help.meanwhile)();
+    let heard = match receiver.take() {
+        Some(receiver) => receiver.hear_both(answer),
+        None => Err(LaunchError::new("clone", Kind::Internal, "cannot hear from the child")),
+    };
+    parent::finish_joined(&outer, heard, notes)
 }
 
 /// What the child's mounts begin with.
@@ -156,7 +197,14 @@ impl Prepare {
         let missing =
             || LaunchError::new("plan", Kind::Invalid, "the specification has no process");
         let process = spec.process().as_ref().ok_or_else(missing)?;
-        let namespaces = NamespacePlan::new(spec, launch.netns)?;
+        let mut namespaces = NamespacePlan::new(spec, launch.netns)?;
+        let linux = spec.linux().as_ref();
+        let wanted = namespaces.user.take();
+        let user = wanted.map(|wanted| UserNamespace::get(wanted, linux)).transpose()?;
+        let user_namespace = user.is_some();
+        if !user_namespace {
+            userns::refuse_maps(linux)?;
+        }
         let cgroups = views(layout.mode(), &layout.open(launch.cgroup), namespaces.new_cgroup);
         let own = namespaces.own();
         let plan = Plan::new(&PlanInput {
@@ -164,7 +212,7 @@ impl Prepare {
             root: launch.root,
             cgroups: &cgroups,
             own,
-            user_namespace: false,
+            user_namespace,
         })
         .map_err(|error| LaunchError::classified("plan", &error))?;
         let input = ProcessInput {
@@ -180,7 +228,7 @@ impl Prepare {
             .map_err(|error| LaunchError::classified("plan", &error))?;
         let process = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
         let (no_pivot, halts) = (manner.no_pivot, manner.halts);
-        Ok(Self { namespaces, plan, process, cwd, no_pivot, halts })
+        Ok(Self { namespaces, plan, process, cwd, no_pivot, halts, user })
     }
 
     /// The child, up to its command; comes back only with why it did not get there.
@@ -191,21 +239,64 @@ impl Prepare {
         }
         let Self { plan, process, cwd, no_pivot, halts, .. } = self;
         progress.enter(Step::Root);
-        let inside = match plan.attach_root(from.root, from.bare) {
-            Ok(inside) => inside,
-            Err(failure) => return failure.into(),
-        };
-        let built = build(&inside, &process, &cwd, progress).and_then(|console| {
-            if halts {
-                halt(Halt::Mounted, progress)?;
-            }
-            progress.enter(Step::Pivot);
-            inside.pivot(no_pivot)?;
-            Ok(console)
+        match plan.attach_root(from.root, from.bare) {
+            Ok(inside) => furnish(&inside, process, &cwd, (halts, no_pivot), progress),
+            Err(failure) => failure.into(),
+        }
+    }
+
+    /// The process between the host and a user namespace: leaves a sibling that goes on inside.
+    fn run_outside(
+        self,
+        user: &UserNamespace,
+        entry: &Entry,
+        root: Option<BorrowedFd<'_>>,
+        progress: &mut Progress,
+    ) -> Result<(), LaunchError> {
+        process::start_outer();
+        progress.enter(Step::Cgroup);
+        entry.enter().map_err(|errno| parent::failed("cannot enter the control group", errno))?;
+        progress.enter(Step::Namespaces);
+        self.process.prepare_outside(user.root(), progress)?;
+        let sources = self.plan.open_sources()?;
+        self.namespaces.join()?;
+        if let Some(pid_namespace) = &self.namespaces.pid {
+            namespace::join(pid_namespace.as_fd(), Namespaces::PID)
+                .map_err(|errno| parent::failed("cannot join the pid namespace", errno))?;
+        }
+        user.enter()?;
+        self.namespaces.unshare_time(false)?;
+        let create = self.namespaces.create;
+        let sibling = clone_sibling(create, || {
+            let error = self.run_inside(root, sources, progress);
+            progress.fail(&error);
+            1
         });
-        match built {
-            Ok(console) => process.become_command(inside.root(), console, progress),
-            Err(error) => error,
+        let pid = sibling.map_err(|errno| parent::failed("cannot clone", errno))?;
+        progress.sender.successor(pid).map_err(|errno| parent::failed("cannot report", errno))
+    }
+
+    /// That sibling.
+    fn run_inside(
+        self,
+        root: Option<BorrowedFd<'_>>,
+        sources: Sources,
+        progress: &mut Progress,
+    ) -> LaunchError {
+        let halted = if self.halts { halt(Halt::Born, progress) } else { Ok(()) };
+        let entered = halted
+            .and_then(|()| userns::become_root())
+            .and_then(|()| process::start(self.process.ties()))
+            .and_then(|()| self.namespaces.unshare_cgroup())
+            .and_then(|()| self.namespaces.furnish());
+        if let Err(error) = entered {
+            return error;
+        }
+        let Self { plan, process, cwd, no_pivot, halts, .. } = self;
+        progress.enter(Step::Root);
+        match plan.attach_root_as_user(root, sources) {
+            Ok(inside) => furnish(&inside, process, &cwd, (halts, no_pivot), progress),
+            Err(failure) => failure.into(),
         }
     }
 
@@ -219,7 +310,32 @@ impl Prepare {
         entry.enter().map_err(|errno| parent::failed("cannot enter the control group", errno))?;
         self.namespaces.unshare_cgroup()?;
         progress.enter(Step::Namespaces);
-        self.namespaces.enter()
+        self.namespaces.join()?;
+        self.namespaces.furnish()?;
+        self.namespaces.unshare_time(true)
+    }
+}
+
+/// Makes everything on the root, makes it the root, and becomes the command; comes back only with why it did
+/// not.
+fn furnish(
+    inside: &Inside<'_>,
+    process: Prepared,
+    cwd: &str,
+    (halts, no_pivot): (bool, bool),
+    progress: &mut Progress,
+) -> LaunchError {
+    let built = build(inside, &process, cwd, progress).and_then(|console| {
+        if halts {
+            halt(Halt::Mounted, progress)?;
+        }
+        progress.enter(Step::Pivot);
+        inside.pivot(no_pivot)?;
+        Ok(console)
+    });
+    match built {
+        Ok(console) => process.become_command(inside.root(), console, progress),
+        Err(error) => error,
     }
 }
 
@@ -245,7 +361,7 @@ fn build(
     let console = if wanted { Some(inside.open_console()?) } else { None };
     progress.enter(Step::Sysctls);
     inside.write_sysctls()?;
-    if process.limits.needs_procfs() {
+    if process.limits.needs_procfs() && !process.is_prepared_outside() {
         process.limits.set_oom_score(inside.procfs()?, &progress.sender)?;
     }
     progress.enter(Step::Protect);
@@ -270,14 +386,11 @@ fn views(mode: Mode, cgroup: &Cgroup, own_namespace: bool) -> Vec<CgroupView> {
 /// Settings that would otherwise be silently without effect.
 fn refuse_what_is_not_offered(spec: &Spec) -> Result<(), LaunchError> {
     let linux = spec.linux().as_ref();
-    let mapped = |linux: &Linux| linux.uid_mappings().iter().flatten().next().is_some();
     let labelled = |linux: &Linux| linux.mount_label().as_ref().is_some_and(|it| !it.is_empty());
     let refused = [
         (spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default()), "hooks"),
         (linux.is_some_and(|linux| linux.personality().is_some()), "personalities"),
-        (linux.is_some_and(|linux| linux.time_offsets().is_some()), "time offsets"),
         (linux.is_some_and(|linux| linux.intel_rdt().is_some()), "Intel RDT settings"),
-        (linux.is_some_and(mapped), "user id mappings"),
         (linux.is_some_and(labelled), "mount labels"),
     ];
     match refused.iter().find(|(given, _)| *given) {

@@ -29,6 +29,7 @@ mod stdio;
 mod trace;
 mod tracers;
 mod user;
+mod userns;
 
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};

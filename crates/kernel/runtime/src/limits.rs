@@ -79,6 +79,20 @@ impl Limits {
         }
     }
 
+    /// Raises our hard limits to what is wanted, as far as possible: for a process that is about to give up the
+    /// privilege to do so.
+    pub(crate) fn raise_hard(&self) {
+        for (resource, _, wanted) in &self.rlimits {
+            let now = getrlimit(*resource);
+            let lower = now.maximum.is_some_and(|now| wanted.maximum.is_none_or(|it| it > now));
+            if lower {
+                // What is not allowed is told when the limits are set.
+                let _ =
+                    setrlimit(*resource, Rlimit { current: now.current, maximum: wanted.maximum });
+            }
+        }
+    }
+
     /// Sets the resource limits.
     pub(crate) fn set_rlimits(&self, sender: &Sender) -> Result<(), LaunchError> {
         for (resource, name, wanted) in &self.rlimits {

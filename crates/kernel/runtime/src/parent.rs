@@ -84,14 +84,13 @@ pub(crate) fn finish(
     }
 }
 
-/// Listens until the successor of `first` has executed its command; kills it if it has not. Reaps `first`,
-/// whose work is done by then.
+/// What became of the successor of `first`, going by what was heard; kills it if it has not executed its
+/// command. Reaps `first`, whose work is done by then.
 pub(crate) fn finish_joined(
     first: &Child,
-    receiver: &Receiver,
+    heard: Result<Report, LaunchError>,
     notes: Notes,
 ) -> Result<Running, LaunchError> {
-    let heard = receiver.hear(first.pid, &mut |_, _| Ok(()));
     let successor = heard.as_ref().map_or(None, |report| report.successor.or(report.other));
     let started = heard.and_then(Report::finish);
     // Either it has ended, or nobody shall wait for it.

@@ -13,12 +13,13 @@
 //!
 //! For exec the filter always comes before that process.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use dhow_error::Kind;
-use dhow_rootfs::Console;
+use dhow_rootfs::{Console, private_procfs};
 use dhow_seccomp::Program;
 use dhow_spec::oci_runtime::Process;
 use dhow_sys::process::{
@@ -36,6 +37,7 @@ use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::stdio::Streams;
 use crate::trace::{Step, Trace};
+use crate::userns::HostIds;
 use crate::{ConsoleSize, Stdio, Ties};
 
 /// A process to start, prepared.
@@ -48,6 +50,7 @@ pub(crate) struct Prepared {
     cwd: CString,
     ties: Ties,
     gate: Option<Gate>,
+    prepared_outside: Cell<bool>,
 }
 
 /// What a process is prepared from.
@@ -87,10 +90,15 @@ impl Progress {
     }
 }
 
-/// Makes this fresh child a process of its own.
-pub(crate) fn start(ties: Ties) -> Result<(), LaunchError> {
+/// What [`start`] does first, for a process that only makes the one to be.
+pub(crate) fn start_outer() {
     reset_signals();
     umask(Mode::empty());
+}
+
+/// Makes this fresh child a process of its own.
+pub(crate) fn start(ties: Ties) -> Result<(), LaunchError> {
+    start_outer();
     if !ties.shares_keyring {
         new_session_keyring().map_err(|errno| failed("cannot make a session keyring", errno))?;
     }
@@ -123,12 +131,34 @@ impl Prepared {
             })?,
             ties: input.ties,
             gate: input.gate.map(|gate| Gate::new(gate, input.ties.descriptors)),
+            prepared_outside: Cell::new(false),
         })
     }
 
     /// What ties the process to its parent.
     pub(crate) fn ties(&self) -> Ties {
         self.ties
+    }
+
+    /// What the host's privileges are needed for, before a user namespace is entered whose root is
+    /// `root` here.
+    pub(crate) fn prepare_outside(
+        &self,
+        root: HostIds,
+        progress: &Progress,
+    ) -> Result<(), LaunchError> {
+        if self.limits.needs_procfs() {
+            self.limits.set_oom_score(private_procfs()?.as_fd(), &progress.sender)?;
+        }
+        self.limits.raise_hard();
+        self.streams.hand_over(root)?;
+        self.prepared_outside.set(true);
+        Ok(())
+    }
+
+    /// Whether [`Prepared::prepare_outside`] was called.
+    pub(crate) fn is_prepared_outside(&self) -> bool {
+        self.prepared_outside.get()
     }
 
     /// Becomes the command; comes back only with why not. `/` is the container's root by now, and this is

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use dhow_error::Kind;
 use dhow_rootfs::Console;
 use dhow_sys::process::{Reason, StandardStream, install_standard};
-use dhow_sys::rustix::fs::{FileType, Uid, fchown, fstat};
+use dhow_sys::rustix::fs::{FileType, Gid, Uid, fchown, fstat};
 use dhow_sys::rustix::io::{Errno, fcntl_dupfd_cloexec};
 use dhow_sys::rustix::process::ioctl_tiocsctty;
 use dhow_sys::rustix::stdio::{stderr, stdin, stdout};
@@ -13,6 +13,7 @@ use dhow_sys::rustix::termios::{Winsize, isatty, tcsetwinsize};
 
 use crate::channel::Sender;
 use crate::error::LaunchError;
+use crate::userns::HostIds;
 use crate::{ConsoleSize, Stdio};
 
 const STEP: &str = "stdio";
@@ -56,6 +57,15 @@ impl Streams {
         given.iter().map(AsFd::as_fd)
     }
 
+    /// Gives the given pipes and terminals to the root of a user namespace, who can give them on there: whose
+    /// owner and group are both mapped is his to give.
+    pub(crate) fn hand_over(&self, root: HostIds) -> Result<(), LaunchError> {
+        self.descriptors().try_for_each(|stream| {
+            own_one(stream, root.uid, Some(root.gid))
+                .map_err(|errno| failed("cannot hand over the standard streams", errno))
+        })
+    }
+
     /// Closes what has been installed, but for the standard streams themselves.
     pub(crate) fn close_spare(&mut self) {
         *self = Self::Console(None);
@@ -92,24 +102,25 @@ impl Streams {
     pub(crate) fn own(uid: u32) -> Result<(), LaunchError> {
         // Safe to borrow: nothing closes the standard streams between here and exec.
         for stream in [stdin(), stdout(), stderr()] {
-            own_one(stream, uid)
+            own_one(stream, uid, None)
                 .map_err(|errno| failed("cannot hand over the standard streams", errno))?;
         }
         Ok(())
     }
 }
 
-fn own_one(stream: BorrowedFd<'_>, uid: u32) -> Result<(), Errno> {
+fn own_one(stream: BorrowedFd<'_>, uid: u32, gid: Option<u32>) -> Result<(), Errno> {
     let status = fstat(stream)?;
     let handed_over = match FileType::from_raw_mode(status.st_mode) {
         FileType::Fifo | FileType::Socket => true,
         FileType::CharacterDevice => isatty(stream),
         _ => false,
     };
-    if !handed_over || status.st_uid == uid {
+    let same = status.st_uid == uid && gid.is_none_or(|gid| status.st_gid == gid);
+    if !handed_over || same {
         return Ok(());
     }
-    match fchown(stream, Some(Uid::from_raw(uid)), None) {
+    match fchown(stream, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw)) {
         // Somebody else's file system or terminal: it stays as it is.
         Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => Ok(()),
         other => other,
