@@ -25,7 +25,7 @@ fn mistakes_are_told() -> Result<()> {
     assert_ne!(missing.code, 0);
     assert!(missing.stderr.contains("nosuch"), "{}", missing.stderr);
     assert_eq!(fs::read_dir(bundle.path("state"))?.count(), 0);
-    for (arguments, said) in [(&["run", "../x"][..], "invalid container id"), (&["nope"], "nope")] {
+    for (arguments, said) in [(&["run", "../x"][..], "invalid container ID"), (&["nope"], "nope")] {
         let output = bundle.oci(arguments)?;
         assert_eq!(output.code, 1, "{output:?}");
         assert!(output.stderr.contains(said), "{}", output.stderr);

@@ -20,6 +20,7 @@ mod globals;
 mod handout;
 mod log;
 mod owner;
+mod signal;
 mod table;
 mod time;
 mod words;

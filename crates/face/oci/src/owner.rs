@@ -15,7 +15,7 @@ pub(crate) fn of(folder: &Folder) -> String {
 }
 
 /// The name that has `uid` among `users` (passwd(5)).
-fn name(users: &str, uid: u32) -> Option<&str> {
+pub(crate) fn name(users: &str, uid: u32) -> Option<&str> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;

@@ -3,7 +3,11 @@
 mod create;
 mod delete;
 mod events;
+mod kill;
 mod list;
+mod pause;
+mod ps;
+mod resume;
 mod run;
 mod spec;
 mod start;
@@ -20,7 +24,11 @@ const ALL: &[&Command] = &[
     &create::COMMAND,
     &delete::COMMAND,
     &events::COMMAND,
+    &kill::COMMAND,
     &list::COMMAND,
+    &pause::COMMAND,
+    &ps::COMMAND,
+    &resume::COMMAND,
     &run::COMMAND,
     &spec::COMMAND,
     &start::COMMAND,
