@@ -103,3 +103,43 @@ fn an_early_refusal_is_heard_by_who_still_sends() -> Result<()> {
     }
     daemon.leave_nothing()
 }
+
+/// Wherever the store's file is damaged: the daemon starts with what is left, or says so in a line.
+#[test]
+fn a_damaged_store_is_told() -> Result<()> {
+    let mut daemon = Daemon::start()?;
+    images::busybox(&daemon)?;
+    for number in 0..8 {
+        daemon.ok(&["create", "--name", &format!("it{number}"), "busybox", "true"])?;
+    }
+    daemon.terminate()?;
+    let file = daemon.folder().join("root/dhow.redb");
+    let whole = std::fs::read(&file)?;
+    let mut refused = 0;
+    // Its pages are 4 KiB; the first ones hold the roots of the trees.
+    for place in (0..16).map(|part| part * 4096).chain((1..16).map(|part| part * whole.len() / 16))
+    {
+        let mut damaged = whole.clone();
+        damaged.iter_mut().skip(place + 8).take(256).for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(&file, damaged)?;
+        let before = daemon.log().len();
+        if daemon.launch().is_ok() {
+            daemon.dhow(&["images"])?;
+            daemon.kill()?;
+        } else {
+            refused += 1;
+            let log = daemon.log();
+            let said = log.get(before..).unwrap_or_default();
+            assert!(said.starts_with("dhow: ") && said.contains("dhow.redb"), "{place}: {said}");
+        }
+    }
+    assert!(refused > 0, "the damage was nowhere");
+    let log = daemon.log();
+    assert!(!log.contains("panicked") && !log.contains("a defect of dhow"), "{log}");
+    std::fs::write(&file, whole)?;
+    daemon.launch()?;
+    for number in 0..8 {
+        daemon.ok(&["rm", &format!("it{number}")])?;
+    }
+    daemon.leave_nothing()
+}

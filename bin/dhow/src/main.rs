@@ -12,6 +12,7 @@
 //! This is the only place that knows every service.
 
 mod daemon;
+mod defect;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -32,5 +33,6 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|word| word == "oci") {
         return dhow_oci::main(name, arguments.into_iter().skip(1).collect());
     }
+    defect::tell_in_a_line();
     dhow_cli::main(arguments, |flags| daemon::main(&flags))
 }
