@@ -58,14 +58,17 @@ pub(crate) fn make(
     words: &Words,
     beginning: Beginning,
 ) -> Result<(Container, Running)> {
-    let bundle = Bundle::read(Path::new(words.value("bundle").unwrap_or(".")))?;
+    let mut bundle = Bundle::read(Path::new(words.value("bundle").unwrap_or(".")))?;
+    let listening = handout::listening();
+    bundle.tell_listening(listening);
     let process = bundle.spec.process().as_ref();
     let process = process.ok_or_else(|| Error::invalid("config.json has no process"))?;
     check_terminal(process, words, beginning)?;
+    let preserved = words.number("preserve-fds")?.unwrap_or(0);
     let ties = Ties {
         dies_with_us: false,
         shares_keyring: words.is_on("no-new-keyring"),
-        descriptors: handout::preserved(words.number("preserve-fds")?.unwrap_or(0))?,
+        descriptors: handout::preserved(listening, preserved)?,
     };
     let rootfs = bundle.rootfs()?;
     let id = words.first()?;

@@ -47,6 +47,17 @@ impl Bundle {
         })
     }
 
+    /// Tells the process of `count` sockets that it is to listen at (sd_listen_fds(3)).
+    pub(crate) fn tell_listening(&mut self, count: u32) {
+        let Some(process) = self.spec.process().clone().filter(|_| count > 0) else { return };
+        let mut process = process;
+        let mut environment = process.env().clone().unwrap_or_default();
+        // By its own count it is the first process, as far as it has its own.
+        environment.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        process.set_env(Some(environment));
+        self.spec.set_process(Some(process));
+    }
+
     /// Where the control group of container `id` is. Nobody may be in it yet: once it is in the record, a
     /// forced delete kills who is.
     pub(crate) fn cgroup(&self, id: &str) -> Result<String> {

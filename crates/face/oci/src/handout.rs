@@ -38,12 +38,24 @@ pub(crate) fn pid(pid: i32, file: &Path) -> Result<()> {
     })
 }
 
-/// Checks that as many descriptors after the standard ones are there to be handed on.
+/// How many descriptors after the standard ones are sockets that systemd listens at for us
+/// (sd_listen_fds(3)). They are the container's.
+pub(crate) fn listening() -> u32 {
+    let is_ours = number_of("LISTEN_PID") == Some(std::process::id());
+    number_of("LISTEN_FDS").filter(|_| is_ours).unwrap_or(0)
+}
+
+fn number_of(variable: &str) -> Option<u32> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Checks that `count` descriptors after the standard and the `listening` ones are there to be handed on;
+/// gives how many are, with those.
 ///
 /// Errors: invalid for one that is not open.
-pub(crate) fn preserved(count: u32) -> Result<u32> {
+pub(crate) fn preserved(listening: u32, count: u32) -> Result<u32> {
     for number in 0..count {
-        let descriptor = u64::from(number) + 3;
+        let descriptor = u64::from(listening) + u64::from(number) + 3;
         if fs::symlink_metadata(format!("/proc/self/fd/{descriptor}")).is_err() {
             let message = format!("unable to stat preserved-fd {number} (of {count})");
             return Err(
@@ -51,5 +63,5 @@ pub(crate) fn preserved(count: u32) -> Result<u32> {
             );
         }
     }
-    Ok(count)
+    Ok(listening.saturating_add(count))
 }

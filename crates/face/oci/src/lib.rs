@@ -16,6 +16,7 @@ mod bundle;
 mod command;
 mod container;
 mod death;
+mod foreground;
 mod globals;
 mod handout;
 mod log;
