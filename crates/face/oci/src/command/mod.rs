@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod events;
+mod features;
 mod kill;
 mod list;
 mod pause;
@@ -24,6 +25,7 @@ const ALL: &[&Command] = &[
     &create::COMMAND,
     &delete::COMMAND,
     &events::COMMAND,
+    &features::COMMAND,
     &kill::COMMAND,
     &list::COMMAND,
     &pause::COMMAND,
