@@ -130,6 +130,18 @@ impl PreparedMount {
         read_only
     }
 
+    /// Labels a new file system's files for SELinux, unless it has its own labels or says so itself.
+    pub(crate) fn label(&mut self, label: &str) -> Result<(), PlanError> {
+        let Kind::New { kind, .. } = &self.kind else { return Ok(()) };
+        let has_own = [&b"proc"[..], b"sysfs", b"mqueue"].contains(&kind.as_bytes());
+        let says_so = self.options.data.iter().any(|(key, _)| key.as_bytes() == b"context");
+        if !has_own && !says_so {
+            let label = c_string("mount label", label.as_bytes())?;
+            self.options.data.push((c"context".to_owned(), Some(label)));
+        }
+        Ok(())
+    }
+
     /// Gets the namespaces of mapped ids. In the parent.
     pub(crate) fn make_id_map(&self, container: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
         match &self.kind {

@@ -77,6 +77,10 @@ impl Plan {
         for mount in input.spec.mounts().iter().flatten() {
             mounts.push(PreparedMount::new(mount, input.cgroups, input.user_namespace)?);
         }
+        let label = linux.and_then(|linux| linux.mount_label().as_deref()).unwrap_or_default();
+        if !label.is_empty() {
+            mounts.iter_mut().try_for_each(|mount| mount.label(label))?;
+        }
         let dev = mounts.iter_mut().rev().find(|mount| mount.destination == "/dev");
         let (dev_is_ours, dev_read_only) = match dev {
             Some(dev) if dev.is_new() => (true, dev.defer_read_only()),

@@ -35,6 +35,7 @@ use crate::channel;
 use crate::error::LaunchError;
 use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
+use crate::schedule::Affinity;
 use crate::stdio::Streams;
 use crate::trace::Step;
 use crate::userns::{self, HostIds};
@@ -50,9 +51,18 @@ pub(crate) fn exec(
     let mut notes = Notes::default();
     notes.mark("begin");
     let seccomp = target.seccomp;
-    let input =
-        ProcessInput { process, seccomp, stdio, console_size, init: false, ties, gate: None };
-    let prepared = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
+    let input = ProcessInput {
+        process,
+        linux: target.linux,
+        forks: true,
+        seccomp,
+        stdio,
+        console_size,
+        init: false,
+        ties,
+        gate: None,
+    };
+    let mut prepared = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
     let root = userns::root_of(target.pidfd)?;
     let classified = |error| LaunchError::classified("cgroup", &error);
     let mut entry = Layout::detect()
@@ -71,17 +81,21 @@ pub(crate) fn exec(
         .collect();
     let kept = kept.with_inherited(ties.descriptors);
     let directory = entry.take_directory();
-    let child = clone_bare(directory.as_ref().map(AsFd::as_fd), &kept, move |closed| {
+    let affinity = std::mem::take(&mut prepared.affinity);
+    let last = &affinity;
+    let body = move |closed| {
         let mut progress = Progress::new(sender);
-        match run(prepared, container, entry, root, closed, &mut progress) {
+        match run(prepared, container, entry, (root, last), closed, &mut progress) {
             Ok(()) => 0,
             Err(error) => {
                 progress.fail(&error);
                 1
             }
         }
-    })
-    .map_err(not_cloned)?;
+    };
+    let child = affinity
+        .around(|| clone_bare(directory.as_ref().map(AsFd::as_fd), &kept, body))?
+        .map_err(not_cloned)?;
     notes.mark("clone");
     parent::finish_joined(&child, receiver.hear(child.pid, &mut |_, _| Ok(())), notes)
 }
@@ -91,12 +105,12 @@ fn run(
     mut prepared: Prepared,
     container: OwnedFd,
     entry: Entry,
-    root: Option<HostIds>,
+    (root, affinity): (Option<HostIds>, &Affinity),
     closed: Result<(), Errno>,
     progress: &mut Progress,
 ) -> Result<(), LaunchError> {
     closed.map_err(|errno| parent::failed("cannot close descriptors", errno))?;
-    let console = enter(&prepared, container.as_fd(), &entry, root, progress)?;
+    let console = enter(&prepared, container.as_fd(), &entry, (root, affinity), progress)?;
     drop((container, entry));
     let terminal = prepared.confine_for_sibling(process::open_root()?, console, progress)?;
     let sibling = clone_sibling(Namespaces::NONE, || {
@@ -112,18 +126,22 @@ fn enter(
     prepared: &Prepared,
     container: BorrowedFd<'_>,
     entry: &Entry,
-    root: Option<HostIds>,
+    (root, affinity): (Option<HostIds>, &Affinity),
     progress: &mut Progress,
 ) -> Result<Option<Console>, LaunchError> {
     process::start(prepared.ties())?;
     progress.enter(Step::Cgroup);
     entry.enter().map_err(|errno| parent::failed("cannot enter the control group", errno))?;
+    affinity.take_on()?;
     progress.enter(Step::Namespaces);
-    // With the host's privileges, which a user namespace takes away.
-    if prepared.limits.needs_procfs() {
-        prepared.limits.set_oom_score(private_procfs()?.as_fd(), &progress.sender)?;
+    match root {
+        Some(root) => prepared.prepare_outside(root, progress)?,
+        None if prepared.needs_procfs() => {
+            prepared.write_attributes(private_procfs()?.as_fd(), progress)?;
+        }
+        None => {}
     }
-    join(prepared, container, root)?;
+    join(container, root.is_some())?;
     progress.enter(Step::Console);
     let console = match prepared.streams {
         Streams::Console(_) => Some(Console::open(process::open_root()?.as_fd())?),
@@ -133,20 +151,14 @@ fn enter(
 }
 
 /// Joins all namespaces of the container.
-fn join(
-    prepared: &Prepared,
-    container: BorrowedFd<'_>,
-    root: Option<HostIds>,
-) -> Result<(), LaunchError> {
+fn join(container: BorrowedFd<'_>, user_namespace: bool) -> Result<(), LaunchError> {
     let all = Namespaces::MOUNT
         | Namespaces::CGROUP
         | Namespaces::UTS
         | Namespaces::IPC
         | Namespaces::NETWORK
         | Namespaces::PID;
-    if let Some(root) = root {
-        prepared.limits.raise_hard();
-        prepared.streams.hand_over(root)?;
+    if user_namespace {
         userns::shield()?;
         namespace::join(container, all | Namespaces::TIME | Namespaces::USER)
             .map_err(not_joined)?;

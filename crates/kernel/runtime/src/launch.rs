@@ -27,6 +27,7 @@ use dhow_sys::process::{clone_sibling, clone3};
 use crate::channel::{self, Answer, Halt, Receiver, Sender};
 use crate::devices::with_defaults;
 use crate::error::LaunchError;
+use crate::labels;
 use crate::namespaces::NamespacePlan;
 use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
@@ -217,6 +218,8 @@ impl Prepare {
         .map_err(|error| LaunchError::classified("plan", &error))?;
         let input = ProcessInput {
             process,
+            linux,
+            forks: user_namespace,
             seccomp: launch.seccomp,
             stdio: launch.stdio,
             console_size: launch.console_size,
@@ -361,8 +364,8 @@ fn build(
     let console = if wanted { Some(inside.open_console()?) } else { None };
     progress.enter(Step::Sysctls);
     inside.write_sysctls()?;
-    if process.limits.needs_procfs() && !process.is_prepared_outside() {
-        process.limits.set_oom_score(inside.procfs()?, &progress.sender)?;
+    if process.needs_procfs() && !process.is_prepared_outside() {
+        process.write_attributes(inside.procfs()?, progress)?;
     }
     progress.enter(Step::Protect);
     inside.protect()?;
@@ -386,18 +389,19 @@ fn views(mode: Mode, cgroup: &Cgroup, own_namespace: bool) -> Vec<CgroupView> {
 /// Settings that would otherwise be silently without effect.
 fn refuse_what_is_not_offered(spec: &Spec) -> Result<(), LaunchError> {
     let linux = spec.linux().as_ref();
-    let labelled = |linux: &Linux| linux.mount_label().as_ref().is_some_and(|it| !it.is_empty());
-    let refused = [
-        (spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default()), "hooks"),
-        (linux.is_some_and(|linux| linux.personality().is_some()), "personalities"),
-        (linux.is_some_and(|linux| linux.intel_rdt().is_some()), "Intel RDT settings"),
-        (linux.is_some_and(labelled), "mount labels"),
-    ];
-    match refused.iter().find(|(given, _)| *given) {
-        Some((_, what)) => {
-            let message = format!("{what} are not supported yet");
-            Err(LaunchError::new("plan", Kind::Unsupported, message))
-        }
-        None => Ok(()),
+    if spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default()) {
+        return Err(LaunchError::new("plan", Kind::Unsupported, "hooks are not supported yet"));
     }
+    if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
+        if !std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
+            return Err(labels::absent("linux.intelRdt", "resctrl"));
+        }
+        let message = "linux.intelRdt is not supported yet";
+        return Err(LaunchError::new("plan", Kind::Unsupported, message));
+    }
+    let labelled = |linux: &Linux| linux.mount_label().as_ref().is_some_and(|it| !it.is_empty());
+    if linux.is_some_and(labelled) && !labels::selinux_is_enabled() {
+        return Err(labels::absent("linux.mountLabel", "SELinux"));
+    }
+    Ok(())
 }

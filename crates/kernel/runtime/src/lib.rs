@@ -20,11 +20,13 @@ mod exec;
 mod gate;
 mod identity;
 mod init;
+mod labels;
 mod launch;
 mod limits;
 mod namespaces;
 mod parent;
 mod process;
+mod schedule;
 mod stdio;
 mod trace;
 mod tracers;
@@ -37,7 +39,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 pub use dhow_rootfs::Bare;
 use dhow_rootfs::Root;
 use dhow_seccomp::Program;
-use dhow_spec::oci_runtime::{Process, Spec};
+use dhow_spec::oci_runtime::{Linux, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 pub use error::LaunchError;
@@ -74,6 +76,8 @@ pub struct Target<'a> {
     pub cgroup: &'a str,
     /// The compiled filter for the new process.
     pub seccomp: Option<&'a Program>,
+    /// The container's settings, for those that all of its processes have: memory policy and personality.
+    pub linux: Option<&'a Linux>,
 }
 
 /// A process's standard streams.

@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 use dhow_error::Kind;
 use dhow_rootfs::{Console, private_procfs};
 use dhow_seccomp::Program;
-use dhow_spec::oci_runtime::Process;
+use dhow_spec::oci_runtime::{Linux, Process};
 use dhow_sys::process::{
     Reason, close_on_exec_from, cwd_is_reachable, new_session_keyring, reset_signals,
 };
@@ -34,7 +34,9 @@ use crate::command::Command;
 use crate::error::LaunchError;
 use crate::gate::Gate;
 use crate::identity::Identity;
+use crate::labels::Labels;
 use crate::limits::Limits;
+use crate::schedule::{Affinity, Schedule};
 use crate::stdio::Streams;
 use crate::trace::{Step, Trace};
 use crate::userns::HostIds;
@@ -44,7 +46,10 @@ use crate::{ConsoleSize, Stdio, Ties};
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) streams: Streams,
-    pub(crate) limits: Limits,
+    limits: Limits,
+    labels: Labels,
+    schedule: Schedule,
+    pub(crate) affinity: Affinity,
     command: Command,
     identity: Identity,
     cwd: CString,
@@ -57,6 +62,10 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) struct ProcessInput<'a> {
     pub(crate) process: &'a Process,
+    /// The container's settings that are its processes'.
+    pub(crate) linux: Option<&'a Linux>,
+    /// Whether what is confined is not the process to be, but its parent.
+    pub(crate) forks: bool,
     pub(crate) seccomp: Option<&'a Program>,
     pub(crate) stdio: Stdio,
     pub(crate) console_size: Option<ConsoleSize>,
@@ -111,7 +120,6 @@ impl Prepared {
         warn: &mut impl FnMut(String),
     ) -> Result<Self, LaunchError> {
         let process = input.process;
-        refuse_what_is_not_offered(process)?;
         let cwd = process.cwd();
         if !cwd.is_absolute() {
             let message = format!("working directory {:?} is not an absolute path", cwd.display());
@@ -123,6 +131,9 @@ impl Prepared {
         Ok(Self {
             streams: Streams::new(input.stdio, input.console_size)?,
             limits: Limits::new(process)?,
+            labels: Labels::new(process)?,
+            schedule: Schedule::new(process, input.linux, input.forks)?,
+            affinity: Affinity::new(process.exec_cpu_affinity().as_ref())?,
             command: Command::new(arguments, environment, reaper)?,
             identity: Identity::new(process, input.seccomp, warn)?,
             cwd: CString::new(cwd.as_os_str().as_bytes()).map_err(|_| {
@@ -147,10 +158,11 @@ impl Prepared {
         root: HostIds,
         progress: &Progress,
     ) -> Result<(), LaunchError> {
-        if self.limits.needs_procfs() {
-            self.limits.set_oom_score(private_procfs()?.as_fd(), &progress.sender)?;
+        if self.needs_procfs() {
+            self.write_attributes(private_procfs()?.as_fd(), progress)?;
         }
         self.limits.raise_hard();
+        self.schedule.take_on()?;
         self.streams.hand_over(root)?;
         self.prepared_outside.set(true);
         Ok(())
@@ -159,6 +171,21 @@ impl Prepared {
     /// Whether [`Prepared::prepare_outside`] was called.
     pub(crate) fn is_prepared_outside(&self) -> bool {
         self.prepared_outside.get()
+    }
+
+    /// Whether [`Prepared::write_attributes`] has anything to do.
+    pub(crate) fn needs_procfs(&self) -> bool {
+        self.limits.needs_procfs() || !self.labels.is_empty()
+    }
+
+    /// Writes what a process says of itself in its /proc entry; `procfs` is of its pid namespace.
+    pub(crate) fn write_attributes(
+        &self,
+        procfs: BorrowedFd<'_>,
+        progress: &Progress,
+    ) -> Result<(), LaunchError> {
+        self.limits.set_oom_score(procfs, &progress.sender)?;
+        self.labels.write(procfs)
     }
 
     /// Becomes the command; comes back only with why not. `/` is the container's root by now, and this is
@@ -174,6 +201,7 @@ impl Prepared {
                 Streams::own_terminal()?;
             }
             self.confine(root, progress)?;
+            self.schedule.take_on_last()?;
             self.tie_to_parent()?;
             self.load_last_filter(progress)
         });
@@ -210,6 +238,7 @@ impl Prepared {
             if terminal {
                 Streams::own_terminal()?;
             }
+            self.schedule.take_on_last()?;
             self.tie_to_parent()
         });
         match ready {
@@ -240,6 +269,9 @@ impl Prepared {
         progress: &mut Progress,
     ) -> Result<(), LaunchError> {
         self.limits.set_rlimits(&progress.sender)?;
+        if !self.is_prepared_outside() {
+            self.schedule.take_on()?;
+        }
         close_on_exec_from(self.ties.descriptors.saturating_add(3))
             .map_err(|errno| failed("cannot close descriptors", errno))?;
         // As root first: it may enter what the user may not. The user is asked again below, because it may
@@ -307,26 +339,6 @@ impl Prepared {
             _ => Kind::Internal,
         };
         LaunchError::new("setup", kind, message)
-    }
-}
-
-/// Security and scheduling settings that would otherwise be silently without effect.
-fn refuse_what_is_not_offered(process: &Process) -> Result<(), LaunchError> {
-    let profile = process.apparmor_profile().as_deref().unwrap_or_default();
-    let label = process.selinux_label().as_deref().unwrap_or_default();
-    let refused = [
-        (!profile.is_empty() && profile != "unconfined", "AppArmor profiles"),
-        (!label.is_empty(), "SELinux labels"),
-        (process.scheduler().is_some(), "scheduler settings"),
-        (process.io_priority().is_some(), "I/O priorities"),
-        (process.exec_cpu_affinity().is_some(), "CPU affinities"),
-    ];
-    match refused.iter().find(|(given, _)| *given) {
-        Some((_, what)) => {
-            let message = format!("{what} are not supported yet");
-            Err(LaunchError::new("plan", Kind::Unsupported, message))
-        }
-        None => Ok(()),
     }
 }
 

@@ -150,6 +150,7 @@ impl Shim {
             pidfd: first.pidfd.as_fd(),
             cgroup: &self.cgroup_path,
             seccomp: self.seccomp.as_ref(),
+            linux: None,
         };
         let mut running: Running =
             dhow_runtime::exec(&target, &request.process, stdio, request.console_size)

@@ -167,7 +167,9 @@ impl Stage {
         let process: Process = serde_json::from_value(process.clone()).unwrap();
         let filter = self.filter();
         let seccomp = filter.as_ref();
-        let target = Target { pidfd: running.pidfd.as_fd(), cgroup: &self.cgroup, seccomp };
+        let spec: Spec = serde_json::from_value(self.spec.clone()).unwrap();
+        let linux = spec.linux().as_ref();
+        let target = Target { pidfd: running.pidfd.as_fd(), cgroup: &self.cgroup, seccomp, linux };
         let (stdio, pipes) = pipes();
         let running = exec(&target, &process, stdio, None)?;
         Ok(gather(&running, pipes))
