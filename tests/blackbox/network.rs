@@ -74,17 +74,24 @@ fn udp_is_published_too() -> Result<()> {
     let echo = images::tar_of_file("udp_echo", &std::fs::read(env!("CARGO_BIN_EXE_udp_echo"))?)?;
     daemon.dhow_fed(&["import", "-c", r#"CMD ["/udp_echo", "53"]"#, "-", "echo"], &echo)?.ok()?;
     let port = free_port()?;
-    daemon.ok(&["run", "-d", "-p", &format!("127.0.0.1:{port}:53/udp"), "echo"])?;
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let mut answer = [0; 16];
-    // What comes before it listens is lost, as datagrams are.
-    let answered = (0..200).any(|_| {
-        let _ = socket.send_to(b"ping", (Ipv4Addr::LOCALHOST, port));
-        matches!(socket.recv(&mut answer), Ok(4))
-    });
-    assert!(answered);
-    assert_eq!(&answer[..4], b"ping");
+    let publish = format!("127.0.0.1:{port}:53/udp");
+    let run = |name| ["run", "-d", "--name", name, "-p", &publish, "echo"];
+    daemon.ok(&run("first"))?;
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    client.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let is_answered = || {
+        let mut answer = [0; 16];
+        // What comes before it listens is lost, as datagrams are.
+        (0..200).any(|_| {
+            let _ = client.send_to(b"ping", (Ipv4Addr::LOCALHOST, port));
+            client.recv(&mut answer).is_ok_and(|length| &answer[..length] == b"ping")
+        })
+    };
+    assert!(is_answered());
+    // Another container at the same port has another address, and answers the same client.
+    daemon.ok(&["rm", "-f", "first"])?;
+    daemon.ok(&run("second"))?;
+    assert!(is_answered());
     daemon.leave_nothing()
 }
 

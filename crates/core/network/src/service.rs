@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use dhow_error::Result;
-use dhow_netns::{Bridge, Cidr, Interface, Mac, Namespace, Publication, Table};
+use dhow_netns::{Bridge, Cidr, Interface, Mac, Namespace, Publication, Table, forget_exchanges};
 use dhow_spec::ContainerId;
 use dhow_sys::netlink::{Family, LinkEvents, Socket};
 use dhow_sys::rustix::io::Errno;
@@ -194,7 +194,10 @@ impl Service {
         self.configure(&mut namespace, address, mac)?;
         if !ports.is_empty() {
             let publications = publications(address, &ports)?;
-            self.publish(&mut *self.state()?, &publications)?;
+            let state = &mut *self.state()?;
+            self.publish(state, &publications)?;
+            // Whoever has sent here in vain is heard from now on.
+            forget_exchanges(&mut state.netfilter, &publications)?;
         }
         let endpoint = Endpoint {
             network: NETWORK.to_owned(),
@@ -260,6 +263,7 @@ impl Service {
             let publications = publications(address, &attached.ports)?;
             // Should this fail, the container stays attached and detach can be tried again.
             self.table.unpublish(&mut state.netfilter, &publications)?;
+            forget_exchanges(&mut state.netfilter, &publications)?;
             state.addresses.release(address);
         }
         state.attached.remove(id);

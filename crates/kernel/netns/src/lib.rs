@@ -16,6 +16,7 @@
 mod address;
 mod bridge;
 mod error;
+mod flows;
 mod namespace;
 mod sysctl;
 mod table;
@@ -23,5 +24,6 @@ mod table;
 pub use address::{AddressError, Cidr, Mac};
 pub use bridge::{Bridge, enable_forwarding, taken_networks};
 pub use error::{Error, Result};
+pub use flows::forget_exchanges;
 pub use namespace::{INTERFACE, Interface, Namespace, current};
 pub use table::{Publication, Table, Transport};

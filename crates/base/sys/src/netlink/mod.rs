@@ -13,11 +13,13 @@
 //!   a container's namespace is set up without entering it.
 //! - [`route`] is rtnetlink(7): links, addresses, routes.
 //! - [`diag`] is sock_diag(7): who holds a port.
+//! - [`conntrack`] is ctnetlink: connections that the kernel keeps track of.
 //! - [`nft`] is nf_tables: atomic batches of tables, chains, rules, maps and elements.
 //!
 //! What the kernel answers is read within bounds: a length that lies ends the reading. Nothing here
 //! decides anything about dhow's networks, and nothing here runs a program.
 
+pub mod conntrack;
 pub mod diag;
 pub mod message;
 pub mod nft;
