@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use dhow_error::{Error, Kind, Result};
 use dhow_rootfs::Root;
 use dhow_runtime::{ConsoleSize, Creation, Launch, LaunchError, Running, Stdio, Ties, make_gate};
-use dhow_spec::oci_runtime::{Process, Spec};
+use dhow_spec::oci_runtime::Process;
 use dhow_sys::event::{reap_blocking, send_signal};
 use dhow_sys::process::Reason;
 
@@ -123,15 +123,17 @@ fn begin(
     let seccomp = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = seccomp.map(dhow_seccomp::compile).transpose()?;
     let cgroup = record.cgroup.clone();
+    let process = bundle.spec.process().as_ref();
+    let process = process.ok_or_else(|| Error::invalid("config.json has no process"))?;
     let launch = Launch {
         spec: &bundle.spec,
         root: &Root::Dir(rootfs),
         cgroup: &cgroup,
         seccomp: seccomp.as_ref(),
         netns: None,
-        stdio: streams(&bundle.spec)?,
+        stdio: streams(process)?,
         init: false,
-        console_size: console_size(&bundle.spec),
+        console_size: console_size(process),
     };
     let mut born = |pid| {
         let lost = |message: String| LaunchError::new("record", Kind::Internal, message);
@@ -146,7 +148,7 @@ fn begin(
 }
 
 /// Gives those who asked the terminal, the pid descriptor and the pid.
-fn hand_out(running: &Running, words: &Words) -> Result<()> {
+pub(crate) fn hand_out(running: &Running, words: &Words) -> Result<()> {
     if let (Some(master), Some(socket)) = (&running.console, words.value("console-socket")) {
         handout::console(master.as_fd(), Path::new(socket))?;
     }
@@ -171,7 +173,7 @@ fn abandon(container: &Container, running: &Running) {
 }
 
 /// A terminal needs somebody to show it: us, or whoever listens at the socket.
-fn check_terminal(process: &Process, words: &Words, beginning: Beginning) -> Result<()> {
+pub(crate) fn check_terminal(process: &Process, words: &Words, beginning: Beginning) -> Result<()> {
     let terminal = process.terminal() == Some(true);
     let detached = beginning != Beginning::Foreground;
     let socket = words.value("console-socket").is_some_and(|path| !path.is_empty());
@@ -188,16 +190,16 @@ fn check_terminal(process: &Process, words: &Words, beginning: Beginning) -> Res
     Ok(())
 }
 
-fn console_size(spec: &Spec) -> Option<ConsoleSize> {
-    let process = spec.process().as_ref()?;
+/// The terminal's first size, if the process has a wish.
+pub(crate) fn console_size(process: &Process) -> Option<ConsoleSize> {
     let size = process.console_size()?;
     let characters = |count: u64| u16::try_from(count).ok();
     Some(ConsoleSize { rows: characters(size.height())?, cols: characters(size.width())? })
 }
 
 /// A terminal if the configuration asks for one, else our own standard streams.
-fn streams(spec: &Spec) -> Result<Stdio> {
-    if spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true)) {
+pub(crate) fn streams(process: &Process) -> Result<Stdio> {
+    if process.terminal() == Some(true) {
         return Ok(Stdio::Console);
     }
     let copy = |stream: BorrowedFd<'_>| -> Result<OwnedFd> {

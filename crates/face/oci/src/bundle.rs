@@ -11,7 +11,7 @@ use dhow_spec::oci_runtime::Spec;
 /// The configuration's name in a bundle.
 pub(crate) const CONFIG: &str = "config.json";
 /// No configuration is larger.
-const LARGEST: u64 = 16 << 20;
+pub(crate) const LARGEST: u64 = 16 << 20;
 
 /// A bundle that has been read.
 #[derive(Debug)]

@@ -79,15 +79,16 @@ fn perform(arguments: Vec<OsString>, root: &str, sealed: bool) -> ExitCode {
         Ok(command) => command,
         Err(error) => return failed(&globals.log, &error, 1),
     };
-    let outcome = command.read(rest).and_then(|words| {
-        if words.help {
-            return say(&command.help()).map(|()| 0);
-        }
-        if command.seals && !sealed {
-            return Err(seal(&globals.root, arguments));
-        }
+    let words = match command.read(rest) {
+        Ok(words) if words.help => return told(&globals.log, &command.help()),
+        Ok(words) => words,
+        Err(error) => return failed(&globals.log, &error, 1),
+    };
+    let outcome = if command.seals && !sealed {
+        Err(seal(&globals.root, arguments))
+    } else {
         (command.run)(&globals, &words)
-    });
+    };
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => failed(&globals.log, &error, command.failure),

@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod events;
+mod exec;
 mod features;
 mod kill;
 mod list;
@@ -25,6 +26,7 @@ const ALL: &[&Command] = &[
     &create::COMMAND,
     &delete::COMMAND,
     &events::COMMAND,
+    &exec::COMMAND,
     &features::COMMAND,
     &kill::COMMAND,
     &list::COMMAND,
