@@ -1,5 +1,6 @@
 //! `dhow oci`: bundles without a daemon, a file per feature.
 
 mod engines;
+mod exec;
 mod limits;
 mod run;
