@@ -83,7 +83,7 @@ fn flags_change_the_process() -> Result<()> {
     assert_eq!(says(&bundle, &["--cwd", "/bin"], &["pwd"])?, "/bin");
     let set = ["--env", "A=b", "-e", "C=d e"];
     assert_eq!(says(&bundle, &set, &["sh", "-c", "echo $A $C"])?, "b d e");
-    assert_eq!(says(&bundle, &["-u", "1000"], &["sh", "-uc", "echo $HOME"])?, "/");
+    assert_eq!(says(&bundle, &["-u", "4321"], &["sh", "-uc", "echo $HOME"])?, "/");
     let groups = ["--user", "1000:1001", "--additional-gids", "100", "-g", "65534"];
     assert_eq!(says(&bundle, &groups, &["id", "-G"])?, "1001 100 65534");
     let script = "grep -E '^(CapBnd|CapEff|NoNewPrivs)' /proc/self/status | cut -f2";
