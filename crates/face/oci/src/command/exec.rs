@@ -91,7 +91,8 @@ fn start(container: &Container, spec: &Spec, process: &Process, words: &Words) -
     };
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = seccomp.map(dhow_seccomp::compile).transpose()?;
-    let target = Target { pidfd: init.as_fd(), cgroup: &cgroup, seccomp: seccomp.as_ref() };
+    let linux = spec.linux().as_ref();
+    let target = Target { pidfd: init.as_fd(), cgroup: &cgroup, seccomp: seccomp.as_ref(), linux };
     let ties = Ties {
         dies_with_us: false,
         shares_keyring: false,
