@@ -103,6 +103,16 @@ pub enum CgroupError {
         /// What to do about it.
         hint: String,
     },
+    /// The cgroup could not be given to a user.
+    #[error("cannot give cgroup {directory} to user {uid}")]
+    Delegate {
+        /// The directory, with its mount point.
+        directory: String,
+        /// The host's user.
+        uid: u32,
+        /// Why not.
+        source: Reason,
+    },
     /// There is nothing to watch for the OOM killer.
     #[error("cannot watch {path} for the OOM killer: the memory controller is not available")]
     NoWatch {

@@ -29,6 +29,7 @@ mod below;
 mod control;
 mod controller;
 mod cpu;
+mod delegate;
 pub mod device;
 mod error;
 mod group;

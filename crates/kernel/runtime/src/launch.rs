@@ -29,6 +29,7 @@ use crate::devices::with_defaults;
 use crate::error::LaunchError;
 use crate::labels;
 use crate::namespaces::NamespacePlan;
+use crate::ownership::cgroup_owner;
 use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::stdio::Streams;
@@ -72,10 +73,14 @@ pub(crate) fn launch(
         (Halt::Born, Some(born)) => born(pid),
         _ => Ok(()),
     };
+    let owner = cgroup_owner(launch.spec, layout.mode());
     let prepared = Prepare::new(launch, manner, &layout, &mut notes)?;
     notes.mark("plan");
     let cgroup = layout.create(&path).map_err(|error| LaunchError::classified(STEP, &error))?;
-    let result = start_in(&cgroup, &resources, prepared, (help, &mut answer), notes);
+    let owned = owner.map_or(Ok(()), |uid| cgroup.delegate(uid));
+    let result = owned
+        .map_err(|error| LaunchError::classified(STEP, &error))
+        .and_then(|()| start_in(&cgroup, &resources, prepared, (help, &mut answer), notes));
     if result.is_err() {
         // The first failure is the one to report.
         let _ = cgroup.kill();
