@@ -2,5 +2,8 @@
 
 mod engines;
 mod exec;
+mod killed;
+mod life;
 mod limits;
 mod run;
+mod terminal;

@@ -17,6 +17,7 @@ use dhow_runtime::{ConsoleSize, Creation, Launch, LaunchError, Running, Stdio, T
 use dhow_spec::oci_runtime::Process;
 use dhow_sys::event::{reap_blocking, send_signal};
 use dhow_sys::process::Reason;
+use dhow_sys::tty;
 
 use crate::bundle::Bundle;
 use crate::container::{Container, Folder, Init, Record, start_time};
@@ -58,6 +59,8 @@ pub(crate) fn make(
     words: &Words,
     beginning: Beginning,
 ) -> Result<(Container, Running)> {
+    let id = words.first()?;
+    let folder = Folder::of(&globals.root, id)?;
     let mut bundle = Bundle::read(Path::new(words.value("bundle").unwrap_or(".")))?;
     let listening = handout::listening();
     bundle.tell_listening(listening);
@@ -71,15 +74,16 @@ pub(crate) fn make(
         descriptors: handout::preserved(listening, preserved)?,
     };
     let rootfs = bundle.rootfs()?;
-    let id = words.first()?;
-    let record = record(id, &bundle, &rootfs)?;
-    let folder = Folder::claim(&globals.root, id)?;
+    folder.claim(&globals.root)?;
     globals.log.debug(|| format!("creating container {id} of {}", bundle.folder.display()));
-    let mut container = Container { folder, record };
-    let made = begin(&mut container, &bundle, rootfs, ties, words, beginning);
-    let running = made.inspect_err(|_| {
+    let made = record(id, &bundle, &rootfs).and_then(|record| {
+        let mut container = Container { folder: folder.clone(), record };
+        let running = begin(&mut container, &bundle, rootfs, ties, words, beginning)?;
+        Ok((container, running))
+    });
+    let (container, running) = made.inspect_err(|_| {
         // The first failure is the one to report; nothing but the folder is left by now.
-        let _ = container.folder.remove();
+        let _ = folder.remove();
     })?;
     running.warnings.iter().for_each(|warning| globals.log.warning(warning));
     match hand_out(&running, words) {
@@ -133,7 +137,11 @@ fn begin(
         netns: None,
         stdio: streams(process)?,
         init: false,
+<<<<<<< HEAD
         console_size: console_size(process),
+=======
+        console_size: console_size(&bundle.spec, beginning),
+>>>>>>> 8e5284b (oci: a container's life under test, killed at any moment included; sys: sealing leaves no folder for an instant)
     };
     let mut born = |pid| {
         let lost = |message: String| LaunchError::new("record", Kind::Internal, message);
@@ -190,11 +198,27 @@ pub(crate) fn check_terminal(process: &Process, words: &Words, beginning: Beginn
     Ok(())
 }
 
+<<<<<<< HEAD
 /// The terminal's first size, if the process has a wish.
 pub(crate) fn console_size(process: &Process) -> Option<ConsoleSize> {
     let size = process.console_size()?;
     let characters = |count: u64| u16::try_from(count).ok();
     Some(ConsoleSize { rows: characters(size.height())?, cols: characters(size.width())? })
+=======
+/// The size that the configuration says; else that of our own terminal, if that is to show the container's.
+fn console_size(spec: &Spec, beginning: Beginning) -> Option<ConsoleSize> {
+    let process = spec.process().as_ref()?;
+    if let Some(size) = process.console_size() {
+        let characters = |count: u64| u16::try_from(count).ok();
+        return Some(ConsoleSize {
+            rows: characters(size.height())?,
+            cols: characters(size.width())?,
+        });
+    }
+    let ours = tty::window_size(std::io::stdin()).ok();
+    ours.filter(|size| beginning == Beginning::Foreground && size.rows > 0)
+        .map(|size| ConsoleSize { rows: size.rows, cols: size.cols })
+>>>>>>> 8e5284b (oci: a container's life under test, killed at any moment included; sys: sealing leaves no folder for an instant)
 }
 
 /// A terminal if the configuration asks for one, else our own standard streams.

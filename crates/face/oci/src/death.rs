@@ -12,10 +12,16 @@ use crate::container::Container;
 /// Ends what is left of a container and removes all that belongs to it. Its folder is the last to go: as long
 /// as that is there, this can be done again.
 pub(crate) fn clear(container: &Container) -> Result<()> {
-    kill(container)?;
     let cgroup = container.cgroup()?;
-    cgroup.kill()?;
-    cgroup.destroy()?;
+    if container.record.init.is_some() {
+        kill(container)?;
+        cgroup.kill()?;
+        cgroup.destroy()?;
+    } else {
+        // Its creator was killed before anything of it ran; what else may have been born ends by itself.
+        // Whoever is in the group now is not its: that group was there before, and stays.
+        let _ = cgroup.destroy();
+    }
     container.folder.remove()
 }
 

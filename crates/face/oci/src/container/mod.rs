@@ -70,21 +70,20 @@ impl Status {
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    /// Claims `id`: makes its folder.
+    /// Claims the id, in its `root`: makes the folder.
     ///
-    /// Errors: invalid for what is no id, conflict if it is in use.
-    pub(crate) fn claim(root: &Path, id: &str) -> Result<Self> {
-        let folder = Self::of(root, id)?;
+    /// Errors: conflict if it is in use.
+    pub(crate) fn claim(&self, root: &Path) -> Result<()> {
         let failed = |path: &Path, error| {
             Error::caused(Kind::Internal, format!("cannot make {}", path.display()), error)
         };
         fs::create_dir_all(root).map_err(|error| failed(root, error))?;
-        match fs::create_dir(&folder.0) {
-            Ok(()) => Ok(folder),
+        match fs::create_dir(&self.0) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 Err(Error::conflict("container with given ID already exists"))
             }
-            Err(error) => Err(failed(&folder.0, error)),
+            Err(error) => Err(failed(&self.0, error)),
         }
     }
 
@@ -240,8 +239,9 @@ mod tests {
     #[test]
     fn a_claimed_id_is_taken_until_it_is_removed() {
         let root = tempfile::tempdir().unwrap();
-        let folder = Folder::claim(root.path(), "it").unwrap();
-        assert_eq!(Folder::claim(root.path(), "it").unwrap_err().kind(), Kind::Conflict);
+        let folder = Folder::of(root.path(), "it").unwrap();
+        folder.claim(root.path()).unwrap();
+        assert_eq!(folder.claim(root.path()).unwrap_err().kind(), Kind::Conflict);
         assert_eq!(ids(root.path()).unwrap(), ["it"]);
         assert_eq!(Container::load(root.path(), "it").unwrap_err().kind(), Kind::NotFound);
         folder.remove().unwrap();
