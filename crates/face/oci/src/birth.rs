@@ -137,11 +137,7 @@ fn begin(
         netns: None,
         stdio: streams(process)?,
         init: false,
-<<<<<<< HEAD
-        console_size: console_size(process),
-=======
-        console_size: console_size(&bundle.spec, beginning),
->>>>>>> 8e5284b (oci: a container's life under test, killed at any moment included; sys: sealing leaves no folder for an instant)
+        console_size: console_size(process, beginning == Beginning::Foreground),
     };
     let mut born = |pid| {
         let lost = |message: String| LaunchError::new("record", Kind::Internal, message);
@@ -198,16 +194,8 @@ pub(crate) fn check_terminal(process: &Process, words: &Words, beginning: Beginn
     Ok(())
 }
 
-<<<<<<< HEAD
-/// The terminal's first size, if the process has a wish.
-pub(crate) fn console_size(process: &Process) -> Option<ConsoleSize> {
-    let size = process.console_size()?;
-    let characters = |count: u64| u16::try_from(count).ok();
-    Some(ConsoleSize { rows: characters(size.height())?, cols: characters(size.width())? })
-=======
-/// The size that the configuration says; else that of our own terminal, if that is to show the container's.
-fn console_size(spec: &Spec, beginning: Beginning) -> Option<ConsoleSize> {
-    let process = spec.process().as_ref()?;
+/// The size that the configuration says; else that of our own terminal, if that is to show the process's.
+pub(crate) fn console_size(process: &Process, in_foreground: bool) -> Option<ConsoleSize> {
     if let Some(size) = process.console_size() {
         let characters = |count: u64| u16::try_from(count).ok();
         return Some(ConsoleSize {
@@ -216,9 +204,8 @@ fn console_size(spec: &Spec, beginning: Beginning) -> Option<ConsoleSize> {
         });
     }
     let ours = tty::window_size(std::io::stdin()).ok();
-    ours.filter(|size| beginning == Beginning::Foreground && size.rows > 0)
+    ours.filter(|size| in_foreground && size.rows > 0)
         .map(|size| ConsoleSize { rows: size.rows, cols: size.cols })
->>>>>>> 8e5284b (oci: a container's life under test, killed at any moment included; sys: sealing leaves no folder for an instant)
 }
 
 /// A terminal if the configuration asks for one, else our own standard streams.

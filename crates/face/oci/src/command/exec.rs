@@ -98,7 +98,8 @@ fn start(container: &Container, spec: &Spec, process: &Process, words: &Words) -
         shares_keyring: false,
         descriptors: handout::preserved(0, words.number("preserve-fds")?.unwrap_or(0))?,
     };
-    let (stdio, size) = (birth::streams(process)?, birth::console_size(process));
+    let stdio = birth::streams(process)?;
+    let size = birth::console_size(process, !words.is_on("detach"));
     exec_with(&target, process, stdio, size, ties)
         .map_err(|error| Error::from(error).context("unable to start container process"))
 }
