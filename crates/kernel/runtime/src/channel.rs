@@ -43,13 +43,15 @@ use crate::trace::{Mark, STEPS, Step, Trace};
 pub(crate) enum Halt {
     /// It has done nothing yet.
     Born,
+    /// It is in its namespaces, and needs something there from its parent.
+    Entered,
     /// Its namespaces and mounts are there, its root is not yet the root.
     Mounted,
 }
 
 impl Halt {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Born, Self::Mounted].into_iter().find(|halt| *halt as u8 == byte)
+        [Self::Born, Self::Entered, Self::Mounted].into_iter().find(|halt| *halt as u8 == byte)
     }
 }
 

@@ -8,7 +8,8 @@
 //!           ─► protect ─► pivot ─► becomes the command
 //! ```
 //!
-//! A container that is created ([`crate::create`]) halts twice for its parent: `born`, before its first
+//! With interfaces to be given, the child halts for its parent to move them, in its namespaces.
+//! A container that is created ([`crate::create`]) halts twice more: `born`, before its first
 //! step, and `mounted`, before the pivot; and it waits at its gate before it becomes the command.
 //!
 //! The child puts itself into its cgroup: being moved by its parent costs milliseconds. On cgroup2 it is
@@ -16,6 +17,7 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use dhow_cgroup::{Cgroup, Entry, Layout, Mode};
 use dhow_error::Kind;
@@ -29,6 +31,7 @@ use crate::devices::with_defaults;
 use crate::error::LaunchError;
 use crate::labels;
 use crate::namespaces::NamespacePlan;
+use crate::netdevices::NetDevices;
 use crate::ownership::cgroup_owner;
 use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
@@ -50,6 +53,8 @@ struct Prepare {
     /// Whether the child halts for its parent.
     halts: bool,
     user: Option<UserNamespace>,
+    /// What the parent gives to the network namespace.
+    devices: Rc<NetDevices>,
 }
 
 pub(crate) fn launch(
@@ -69,12 +74,14 @@ pub(crate) fn launch(
         }
         None => (Manner::default(), None),
     };
-    let mut answer = |halt, pid| match (halt, &mut born) {
-        (Halt::Born, Some(born)) => born(pid),
-        _ => Ok(()),
-    };
     let owner = cgroup_owner(launch.spec, layout.mode());
     let prepared = Prepare::new(launch, manner, &layout, &mut notes)?;
+    let devices = Rc::clone(&prepared.devices);
+    let mut answer = |halt, pid| match (halt, &mut born) {
+        (Halt::Born, Some(born)) => born(pid),
+        (Halt::Entered, _) => devices.move_to(pid),
+        _ => Ok(()),
+    };
     notes.mark("plan");
     let cgroup = layout.create(&path).map_err(|error| LaunchError::classified(STEP, &error))?;
     let owned = owner.map_or(Ok(()), |uid| cgroup.delegate(uid));
@@ -213,6 +220,7 @@ impl Prepare {
         }
         let cgroups = views(layout.mode(), &layout.open(launch.cgroup), namespaces.new_cgroup);
         let own = namespaces.own();
+        let devices = Rc::new(NetDevices::new(linux, own)?);
         let plan = Plan::new(&PlanInput {
             spec,
             root: launch.root,
@@ -236,7 +244,7 @@ impl Prepare {
             .map_err(|error| LaunchError::classified("plan", &error))?;
         let process = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
         let (no_pivot, halts) = (manner.no_pivot, manner.halts);
-        Ok(Self { namespaces, plan, process, cwd, no_pivot, halts, user })
+        Ok(Self { namespaces, plan, process, cwd, no_pivot, halts, user, devices })
     }
 
     /// The child, up to its command; comes back only with why it did not get there.
@@ -296,7 +304,8 @@ impl Prepare {
             .and_then(|()| userns::become_root())
             .and_then(|()| process::start(self.process.ties()))
             .and_then(|()| self.namespaces.unshare_cgroup())
-            .and_then(|()| self.namespaces.furnish());
+            .and_then(|()| self.namespaces.furnish())
+            .and_then(|()| self.await_devices(progress));
         if let Err(error) = entered {
             return error;
         }
@@ -320,7 +329,13 @@ impl Prepare {
         progress.enter(Step::Namespaces);
         self.namespaces.join()?;
         self.namespaces.furnish()?;
+        self.await_devices(progress)?;
         self.namespaces.unshare_time(true)
+    }
+
+    /// Lets the parent move interfaces into the network namespace, if there are any to be moved.
+    fn await_devices(&self, progress: &Progress) -> Result<(), LaunchError> {
+        if self.devices.is_empty() { Ok(()) } else { halt(Halt::Entered, progress) }
     }
 }
 

@@ -24,6 +24,7 @@ mod labels;
 mod launch;
 mod limits;
 mod namespaces;
+mod netdevices;
 mod ownership;
 mod parent;
 mod process;

@@ -12,6 +12,7 @@
 //!   namespace of the thread that opened it, wherever it is used later: that is how an interface inside
 //!   a container's namespace is set up without entering it.
 //! - [`route`] is rtnetlink(7): links, addresses, routes.
+//! - [`lasting`] keeps addresses while an interface moves to another namespace.
 //! - [`diag`] is sock_diag(7): who holds a port.
 //! - [`conntrack`] is ctnetlink: connections that the kernel keeps track of.
 //! - [`nft`] is nf_tables: atomic batches of tables, chains, rules, maps and elements.
@@ -21,6 +22,7 @@
 
 pub mod conntrack;
 pub mod diag;
+pub mod lasting;
 pub mod message;
 pub mod nft;
 pub mod route;
