@@ -1,12 +1,12 @@
 //! `cargo xtask guest`: dhow on Debian's own kernel with pure cgroup v2, in a QEMU guest.
 //!
 //! ```text
-//!   tree (busybox, dhow, modules) ──► initramfs ──► qemu, software emulation ──► serial console ──► us
+//!   tree (busybox, dhow, tests, modules) ──► initramfs ──► qemu, software emulation ──► serial console ──► us
 //! ```
 //!
 //! The machine that runs the tests may have another kernel and another cgroup layout than the ones that
 //! people start with. The guest has what a fresh Debian 12 has. Its script says `ok` or `not ok` for each
-//! check; its lines are the test's outcome.
+//! check, among them the black-box tests of `dhow oci`; its lines are the test's outcome.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use dhow_tests::images;
 
 use crate::packages;
-use crate::run::{Profile, build, command, must, target_folder};
+use crate::run::{Profile, build, build_test, command, must, target_folder};
 
 /// What the guest's first process does: makes a root that can be pivoted from, and runs the script.
 const INIT: &str = include_str!("guest/init.sh");
@@ -39,7 +39,7 @@ const MODULES: &[&str] = &[
 ];
 
 /// A guest that has not ended by then hangs.
-const PATIENCE_SECONDS: &str = "240";
+const PATIENCE_SECONDS: &str = "900";
 
 /// Boots the guest and checks what it says.
 pub(crate) fn run(profile: Profile) -> Result<()> {
@@ -48,7 +48,8 @@ pub(crate) fn run(profile: Profile) -> Result<()> {
     let folder = target_folder()?.join("guest");
     fs::create_dir_all(&folder)?;
     let kernel = kernel(&folder)?;
-    let initramfs = initramfs(&folder, &dhow, &kernel)?;
+    let suite = build_test("dhow-tests", "blackbox")?;
+    let initramfs = initramfs(&folder, &dhow, &suite, &kernel)?;
     eprintln!("booting {} with cgroup v2", kernel.release);
     let output = command("timeout")
         .args([PATIENCE_SECONDS, "qemu-system-x86_64", "-M", "q35,accel=tcg", "-cpu", "max"])
@@ -113,7 +114,7 @@ fn entry(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Result<PathBuf> {
 }
 
 /// Lays the guest's tree out and packs it.
-fn initramfs(folder: &Path, dhow: &Path, kernel: &Kernel) -> Result<PathBuf> {
+fn initramfs(folder: &Path, dhow: &Path, suite: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let tree = folder.join("tree");
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
@@ -129,6 +130,7 @@ fn initramfs(folder: &Path, dhow: &Path, kernel: &Kernel) -> Result<PathBuf> {
     // The kernel calls it by this path when it misses a module.
     symlink("../bin/busybox", tree.join("sbin/modprobe"))?;
     must(command("strip").arg("-o").arg(tree.join("bin/dhow")).arg(dhow))?;
+    must(command("strip").arg("-o").arg(tree.join("bin/blackbox")).arg(suite))?;
     fs::write(tree.join("root/busybox.tar"), images::busybox_tar()?)?;
     fs::write(tree.join("root/script"), SCRIPT)?;
     fs::write(tree.join("init"), INIT)?;

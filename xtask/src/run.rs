@@ -67,6 +67,23 @@ pub(crate) fn build(package: &str, profile: Profile) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Builds a package's tests of that name and says where they are.
+pub(crate) fn build_test(package: &str, name: &str) -> Result<PathBuf> {
+    let arguments = ["test", "--no-run", "--quiet", "--message-format=json", "--package"];
+    let mut cargo = cargo(&arguments);
+    cargo.args([package, "--test", name]);
+    eprintln!("+ {}", words(&cargo));
+    let output = cargo.stderr(std::process::Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "cargo built no tests {name}");
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let executable = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_meant = message.pointer("/target/name")?.as_str()? == name;
+        message.get("executable")?.as_str().filter(|_| is_meant).map(PathBuf::from)
+    };
+    messages.lines().find_map(executable).with_context(|| format!("cargo built no tests {name}"))
+}
+
 /// Where cargo puts what it builds.
 pub(crate) fn target_folder() -> Result<PathBuf> {
     let metadata = metadata()?;

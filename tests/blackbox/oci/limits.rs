@@ -282,7 +282,7 @@ fn a_running_container_is_updated_by_a_file() -> Result<()> {
         &[
             ("memory", "memory.limit_in_bytes", "50331648", "memory.max", "50331648"),
             ("pids", "pids.max", "12", "pids.max", "12"),
-            ("cpu", "cpu.shares", "2048", "cpu.weight", "170"),
+            ("cpu", "cpu.shares", "2048", "cpu.weight", "174"),
         ],
     )?;
     let error = update_from_stdin(&bundle, &json!({ "memory": { "limit": "much" } })).unwrap_err();
@@ -295,7 +295,7 @@ fn a_running_container_is_updated_by_a_file() -> Result<()> {
 
 #[test]
 fn an_update_that_fails_changes_nothing_and_says_why() -> Result<()> {
-    let keep = "x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo; while :; do sleep 1000; done";
+    let keep = "x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo; while :; do sleep 1000; done";
     let bundle = bundle(&["sh", "-c", keep], json!({}))?;
     bundle.start()?;
     eventually("kept", || Ok(!bundle.said()?.is_empty()))?;

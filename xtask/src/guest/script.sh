@@ -43,6 +43,12 @@ check "survives the daemon" "running" "$(dhow inspect -f '{{.State.Status}}' web
 dhow rm -f web hungry >/dev/null
 kill $daemon
 wait $daemon
+# The tests of the OCI runtime; those under engines need engines.
+DHOW_BIN=/bin/dhow blackbox --test-threads 2 oci:: --skip oci::engines >/tmp/suite 2>&1
+code=$?
+grep '^test result' /tmp/suite
+[ $code = 0 ] || sed -n '/^failures:/,$p' /tmp/suite
+check "the tests of the OCI runtime" "0" "$code"
 check "leaves no cgroup" "" "$(find /sys/fs/cgroup -mindepth 1 -type d)"
 check "leaves no interface" "lo" "$(ls /sys/class/net)"
 check "leaves nothing in /run" "" "$(ls /run)"
