@@ -25,6 +25,7 @@ static BUNDLES: AtomicU32 = AtomicU32::new(0);
 pub struct Bundle {
     folder: tempfile::TempDir,
     id: String,
+    binary: PathBuf,
 }
 
 impl Bundle {
@@ -35,7 +36,8 @@ impl Bundle {
     pub fn new(arguments: &[&str]) -> Result<Self> {
         let number = BUNDLES.fetch_add(1, Ordering::Relaxed);
         let folder = tempfile::Builder::new().prefix("dhow-").tempdir()?;
-        let bundle = Self { folder, id: format!("dob{}n{number}", std::process::id()) };
+        let id = format!("dob{}n{number}", std::process::id());
+        let bundle = Self { folder, id, binary: daemon::binary()? };
         images::unpack_busybox(&bundle.path("rootfs"))?;
         bundle.ok(&["spec", "--bundle", &bundle.shown()])?;
         bundle.change(|config| {
@@ -85,6 +87,19 @@ impl Bundle {
         self.change(|config| config["process"]["args"] = json!(arguments))
     }
 
+    /// Has everything done by a copy of the binary, which may come to harm; its path.
+    ///
+    /// # Errors
+    /// If there is no space for it.
+    pub fn copy_binary(&mut self) -> Result<PathBuf> {
+        let folder = self.path("program");
+        fs::create_dir_all(&folder)?;
+        let copy = folder.join("dhow");
+        fs::copy(&self.binary, &copy)?;
+        self.binary.clone_from(&copy);
+        Ok(copy)
+    }
+
     /// Adds a mount to the configuration.
     ///
     /// # Errors
@@ -99,7 +114,7 @@ impl Bundle {
 
     /// A `dhow oci` command with this bundle's state folder.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut oci = daemon::command(&daemon::binary()?);
+        let mut oci = daemon::command(&self.binary);
         oci.args(["oci", "--root"]).arg(self.path("state")).args(arguments);
         oci.stdin(Stdio::null());
         Ok(oci)
