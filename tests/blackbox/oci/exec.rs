@@ -296,7 +296,7 @@ fn processors_are_those_asked_for() -> Result<()> {
     assert_eq!(allowed(json!({"initial": "0"}))?.ok()?, "0");
     let output = allowed(json!({"final": "900"}))?;
     assert_eq!(output.code, 255);
-    assert!(output.stderr.contains("final CPU affinity"), "{}", output.stderr);
+    assert!(output.stderr.contains("execCPUAffinity.final"), "{}", output.stderr);
     assert_eq!(allowed(json!({"final": "x"}))?.code, 255);
     bundle.leave_nothing()
 }

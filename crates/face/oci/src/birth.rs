@@ -72,13 +72,14 @@ pub(crate) fn make(
         dies_with_us: false,
         shares_keyring: words.is_on("no-new-keyring"),
         descriptors: handout::preserved(listening, preserved)?,
+        sealed: globals.sealed,
     };
     let rootfs = bundle.rootfs()?;
     folder.claim(&globals.root)?;
     globals.log.debug(|| format!("creating container {id} of {}", bundle.folder.display()));
     let made = record(id, &bundle, &rootfs).and_then(|record| {
         let mut container = Container { folder: folder.clone(), record };
-        let running = begin(&mut container, &bundle, rootfs, ties, words, beginning)?;
+        let running = begin(globals, &mut container, &bundle, rootfs, ties, words, beginning)?;
         Ok((container, running))
     });
     let (container, running) = made.inspect_err(|_| {
@@ -108,6 +109,7 @@ fn record(id: &str, bundle: &Bundle, rootfs: &Path) -> Result<Record> {
 
 /// From the claimed folder to the process.
 fn begin(
+    globals: &Globals,
     container: &mut Container,
     bundle: &Bundle,
     rootfs: PathBuf,
@@ -148,7 +150,7 @@ fn begin(
     };
     let no_pivot = words.is_on("no-pivot");
     dhow_runtime::create(launch, Creation { ties, gate, no_pivot, born: &mut born })
-        .map_err(|error| Error::from(error).context("unable to start container process"))
+        .map_err(|error| globals.not_started(error))
 }
 
 /// Gives those who asked the terminal, the pid descriptor and the pid.

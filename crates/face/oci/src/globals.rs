@@ -1,8 +1,10 @@
 //! What stands before the command: where state lies, where failures are told.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use dhow_error::{Error, Kind, Result};
+use dhow_runtime::LaunchError;
 
 use crate::log::{Format, Log};
 use crate::words::{Flag, FlagsEnd, Words};
@@ -32,9 +34,19 @@ pub(crate) struct Globals {
     pub(crate) help: bool,
     /// The command and its words.
     pub(crate) rest: Vec<String>,
+    /// Whether we are the sealed binary.
+    pub(crate) sealed: bool,
+    /// Whether the command cannot be done but by that.
+    pub(crate) wants_seal: Cell<bool>,
 }
 
 impl Globals {
+    /// A start's failure; takes note if it is that we are not sealed.
+    pub(crate) fn not_started(&self, error: LaunchError) -> Error {
+        self.wants_seal.set(error.wants_seal());
+        Error::from(error).context("unable to start container process")
+    }
+
     /// Reads the words after the program's name; `default_root` is where state lies if they do not say.
     ///
     /// Errors: invalid, with the log as far as it is known by then.
@@ -69,6 +81,8 @@ impl Globals {
             version: words.is_on("version"),
             help: words.help,
             rest: words.arguments,
+            sealed: false,
+            wants_seal: Cell::new(false),
         })
     }
 }

@@ -1,11 +1,13 @@
 //! The OCI runtime command line: `dhow oci`, or the binary called as `runc` or `dhow-runtime`.
 //!
 //! ```text
-//!   dhow oci create ...  ──► read-only view of our binary ──► the same command line, sealed ──► runtime
+//!   dhow oci create ...  ──► runtime, which executes the container's command from a springboard
+//!                  └─ where that is not enough ─► read-only view of our binary ─► the same, sealed
 //! ```
 //!
-//! A container can open `/proc/PID/exe` of whoever enters it. So a command that enters one first becomes a
-//! read-only view of the binary, and only that one touches containers (CVE-2019-5736).
+//! A container can open `/proc/PID/exe` of whoever enters it, which must not be the binary on the host
+//! (CVE-2019-5736). So what enters it is either a few sealed instructions, or a sealed view of the binary,
+//! which has to start up once more. The runtime knows when the former are enough.
 //!
 //! It is dispatched before anything of the daemon or its command line exists, and reads its few words
 //! itself. Each command is a file of `command/`; what a container is between two of them is a folder
@@ -48,8 +50,8 @@ const RUNC_ROOT: &str = "/run/runc";
 /// The version of the runtime specification.
 const SPECIFICATION: &str = "1.3.0";
 
-/// Runs one command line: `name` is the program's, `arguments` what follows it and `oci`. What enters no
-/// container is done at once; what does becomes the sealed binary first.
+/// Runs one command line: `name` is the program's, `arguments` what follows it and `oci`. What cannot be done
+/// but by the sealed binary becomes that.
 pub fn main(name: &str, arguments: Vec<OsString>) -> ExitCode {
     perform(arguments, if name == "runc" { RUNC_ROOT } else { ROOT }, false)
 }
@@ -66,7 +68,7 @@ fn perform(arguments: Vec<OsString>, root: &str, sealed: bool) -> ExitCode {
         return failed(&Log::default(), &Error::invalid("an argument is not UTF-8"), 1);
     };
     let globals = match Globals::read(&words, root) {
-        Ok(globals) => globals,
+        Ok(globals) => Globals { sealed, ..globals },
         Err((log, error)) => return failed(&log, &error, 1),
     };
     let Some((name, rest)) = globals.rest.split_first().filter(|_| !globals.version) else {
@@ -84,10 +86,9 @@ fn perform(arguments: Vec<OsString>, root: &str, sealed: bool) -> ExitCode {
         Ok(words) => words,
         Err(error) => return failed(&globals.log, &error, 1),
     };
-    let outcome = if command.seals && !sealed {
-        Err(seal(&globals.root, arguments))
-    } else {
-        (command.run)(&globals, &words)
+    let outcome = match (command.run)(&globals, &words) {
+        Err(_) if globals.wants_seal.get() && !sealed => Err(seal(&globals.root, arguments)),
+        outcome => outcome,
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

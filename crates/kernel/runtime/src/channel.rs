@@ -10,6 +10,7 @@
 //!     │  ready(trace)                          │  the next thing is exec
 //!     │  execve ── closes the socket ────────► │  end of file after `ready`: started, or at the gate
 //!     │  failure(step, kind, message, hint) ──►│  not started: kill, wait, clean up
+//!     │  (a springboard's: errno, path)        │
 //!     ╳  (death) ────────────────────────────► │  end of file before `ready`: died on the way
 //! ```
 //!
@@ -36,6 +37,7 @@ use dhow_sys::rustix::net::{
 
 use crate::error::LaunchError;
 use crate::trace::{Mark, STEPS, Step, Trace};
+use crate::{command, exec};
 
 /// Where a container that is being created waits for its creator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +278,12 @@ impl Report {
                 self.marks = Trace::decode(body);
             }
             b'F' => self.failure = Some(decode_failure(body)),
+            b'X' => self.failure = Some(decode_refusal(body)),
+            b'S' => {
+                let errno =
+                    body.first().map_or(Errno::IO, |it| Errno::from_raw_os_error((*it).into()));
+                self.failure = Some(exec::not_cloned(errno));
+            }
             _ => {}
         }
     }
@@ -311,6 +319,13 @@ pub(crate) fn decode_failure(body: &[u8]) -> LaunchError {
     let (message, hint) = text.split_once('\0').unwrap_or((&text, ""));
     let error = LaunchError::new(step, kind, message);
     if hint.is_empty() { error } else { error.with_hint(hint) }
+}
+
+/// What a springboard says of a command that the kernel did not execute: the errno and the path.
+pub(crate) fn decode_refusal(body: &[u8]) -> LaunchError {
+    let (errno, path) = body.split_first().unwrap_or((&0, &[]));
+    let errno = Errno::from_raw_os_error(i32::from(*errno));
+    command::refused(&String::from_utf8_lossy(path), errno)
 }
 
 /// The kinds that a child reports, by their place.

@@ -4,10 +4,10 @@
 //! root that the command will have. What people know from Docker is said in Docker's words.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_error::Kind;
-use dhow_sys::process::{Reason, SignalMask, Strings, execve, execveat};
+use dhow_sys::process::{Reason, SignalMask, Springboard, Strings, execve, execveat};
 use dhow_sys::rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
 use dhow_sys::rustix::io::Errno;
 
@@ -80,6 +80,18 @@ impl Command {
         refused(&path.to_string_lossy(), errno)
     }
 
+    /// Executes it from the springboard; comes back only with why not. `channel` is what that was made for.
+    pub(crate) fn execute_by(&self, board: &Springboard, channel: BorrowedFd<'_>) -> LaunchError {
+        match self.find() {
+            Ok(path) => {
+                let errno = board.exec(channel, path, &self.arguments, &self.environment);
+                let message = format!("cannot execute the springboard: {}", Reason(errno));
+                LaunchError::new(STEP, Kind::Internal, message)
+            }
+            Err(error) => error,
+        }
+    }
+
     /// The first candidate that is a file and may be executed.
     pub(crate) fn find(&self) -> Result<&CString, LaunchError> {
         if let [only] = self.candidates.as_slice()
@@ -119,7 +131,7 @@ fn check(path: &CString) -> Result<(), Errno> {
 }
 
 /// Why the kernel did not execute what is there.
-fn refused(path: &str, errno: Errno) -> LaunchError {
+pub(crate) fn refused(path: &str, errno: Errno) -> LaunchError {
     let message = format!("exec {path}: {}", Reason(errno));
     match errno {
         Errno::NOENT => LaunchError::new(STEP, Kind::CommandNotFound, message).with_hint(

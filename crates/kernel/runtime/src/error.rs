@@ -4,6 +4,8 @@ use std::fmt;
 
 use dhow_error::{Classify, Kind, chain};
 
+use crate::unsealed;
+
 /// A failed [`launch`](crate::launch) or [`exec`](crate::exec): the step, what it was doing to what, and
 /// the reason, all in `message`. Nothing of the failed start is left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,11 @@ impl LaunchError {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Whether it failed, before anything was changed, because the program that tried is not sealed.
+    pub fn wants_seal(&self) -> bool {
+        self.step == unsealed::STEP
     }
 
     /// The step of the start that failed, such as `mounts` or `exec`.

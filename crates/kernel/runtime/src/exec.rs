@@ -38,6 +38,7 @@ use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::schedule::Affinity;
 use crate::stdio::Streams;
 use crate::trace::Step;
+use crate::unsealed::Start;
 use crate::userns::{self, HostIds};
 use crate::{ConsoleSize, Running, Stdio, Target, Ties};
 
@@ -62,6 +63,10 @@ pub(crate) fn exec(
         ties,
         gate: None,
     };
+    if !ties.sealed {
+        let linux = target.linux;
+        Start { process, linux, hooks: None, seccomp, joins: true }.check()?;
+    }
     let mut prepared = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
     let root = userns::root_of(target.pidfd)?;
     let classified = |error| LaunchError::classified("cgroup", &error);
@@ -70,6 +75,7 @@ pub(crate) fn exec(
         .map_err(classified)?;
     notes.mark("plan");
     let (sender, receiver) = channel::pair().map_err(parent::no_channel)?;
+    prepared.make_springboard(&sender, true)?;
     let container = target.pidfd.try_clone_to_owned().map_err(|error| {
         let message = format!("cannot keep the container's pid descriptor: {error}");
         LaunchError::new("clone", Kind::Internal, message)
@@ -77,6 +83,7 @@ pub(crate) fn exec(
     let kept: Kept = entry
         .tasks()
         .chain(prepared.streams.descriptors())
+        .chain(prepared.board.as_ref().map(AsFd::as_fd))
         .chain([container.as_fd(), sender.as_fd()])
         .collect();
     let kept = kept.with_inherited(ties.descriptors);
@@ -113,6 +120,9 @@ fn run(
     let console = enter(&prepared, container.as_fd(), &entry, (root, affinity), progress)?;
     drop((container, entry));
     let terminal = prepared.confine_for_sibling(process::open_root()?, console, progress)?;
+    if let Some(board) = &prepared.board {
+        return Err(prepared.command.execute_by(board, progress.sender.as_fd()));
+    }
     let sibling = clone_sibling(Namespaces::NONE, || {
         let error = prepared.become_as_sibling(terminal, progress);
         progress.fail(&error);
@@ -180,7 +190,7 @@ fn not_joined(errno: Errno) -> LaunchError {
 }
 
 /// Also the clone of what is confined: with its limits, and by its filter.
-fn not_cloned(errno: Errno) -> LaunchError {
+pub(crate) fn not_cloned(errno: Errno) -> LaunchError {
     let error = parent::failed("cannot clone into the container", errno);
     match errno {
         // Nobody is left in its pid namespace.

@@ -13,19 +13,20 @@
 //! the other, and it needs no path and no system call but read and write: its root, user and seccomp filter
 //! are the container's by then. While it waits it holds nothing else: no descriptor but its streams and
 //! those that its command is to inherit, and it is not dumpable, so that what joins the container meanwhile
-//! finds no way out through it. It is a copy of its creator, which is sealed (CVE-2019-5736).
+//! finds no way out through it. It is a copy of its creator, which is sealed, or it is a springboard that
+//! waits likewise (CVE-2019-5736; [`crate::unsealed`]).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use dhow_error::{Classify, Kind};
-use dhow_sys::process::{Kept, Reason, end_with_only, exit};
+use dhow_sys::process::{Kept, Reason, Springboard, end_with_only, exit};
 use dhow_sys::rustix::event::{PollFd, PollFlags, poll};
 use dhow_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use dhow_sys::rustix::io::{Errno, read, write};
 use dhow_sys::rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use crate::channel::{decode_failure, encode_failure};
+use crate::channel::{decode_failure, decode_refusal, encode_failure};
 use crate::command::Command;
 use crate::error::LaunchError;
 use crate::process::Progress;
@@ -92,6 +93,7 @@ pub fn open_gate(path: &Path) -> Result<(), GateError> {
         Ok(0) | Err(Errno::AGAIN) => Ok(()),
         Ok(length) => match text.get(..length).unwrap_or_default() {
             WORD => Err(GateError::NobodyWaits),
+            [b'X', refusal @ ..] => Err(GateError::Command(decode_refusal(refusal))),
             failure => Err(GateError::Command(decode_failure(failure))),
         },
         Err(errno) => Err(system(errno)),
@@ -120,6 +122,12 @@ pub(crate) struct Gate {
     kept: Kept,
 }
 
+impl AsFd for Gate {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fifo.as_fd()
+    }
+}
+
 impl Gate {
     /// With as many descriptors after the standard ones as the command is to inherit.
     pub(crate) fn new(fifo: OwnedFd, inherited: u32) -> Self {
@@ -131,7 +139,12 @@ impl Gate {
     ///
     /// What can be known of the command is told to the creator, as runc's users know it. It is looked for
     /// anew when it is executed: files come and go meanwhile.
-    pub(crate) fn wait_and_execute(self, command: &Command, progress: &mut Progress) -> ! {
+    pub(crate) fn wait_and_execute(
+        self,
+        command: &Command,
+        board: Option<&Springboard>,
+        progress: &mut Progress,
+    ) -> ! {
         progress.enter(Step::Exec);
         if let Err(error) = command.find() {
             progress.fail(&error);
@@ -144,6 +157,11 @@ impl Gate {
             exit(1);
         }
         let Self { fifo, kept } = self;
+        if let Some(board) = board {
+            // What is not to be kept is close-on-exec.
+            progress.fail(&command.execute_by(board, fifo.as_fd()));
+            exit(1);
+        }
         end_with_only(&kept, move |closed| {
             if closed.is_err() || wait(&fifo).is_err() {
                 return 1;

@@ -38,6 +38,7 @@ use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::stdio::Streams;
 use crate::trace::Step;
 use crate::tracers;
+use crate::unsealed::Start;
 use crate::userns::{self, UserNamespace};
 use crate::{Creation, Help, Launch, Running, Ties};
 
@@ -68,6 +69,11 @@ pub(crate) fn launch(
     let path = launch.cgroup.to_owned();
     let linux = launch.spec.linux().as_ref();
     let resources = with_defaults(linux.and_then(|linux| linux.resources().as_ref()));
+    let sealed = creation.as_ref().is_none_or(|creation| creation.ties.sealed);
+    if let (false, Some(process)) = (sealed, launch.spec.process()) {
+        let (hooks, seccomp) = (launch.spec.hooks().as_ref(), launch.seccomp);
+        Start { process, linux, hooks, seccomp, joins: false }.check()?;
+    }
     let (manner, mut born) = match creation {
         Some(Creation { ties, gate, no_pivot, born }) => {
             (Manner { ties, gate, no_pivot, halts: true }, Some(born))
@@ -113,6 +119,7 @@ fn start_in(
     notes.mark("file system");
     let from = Beginning { root: root.as_ref().map(AsFd::as_fd), bare: help.bare };
     let (sender, receiver) = channel::pair().map_err(parent::no_channel)?;
+    prepared.process.make_springboard(&sender, false)?;
     let receiver = Cell::new(Some(receiver));
     if let Some(user) = prepared.user.take() {
         let channel = (sender, receiver);

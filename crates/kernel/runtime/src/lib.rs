@@ -32,6 +32,7 @@ mod schedule;
 mod stdio;
 mod trace;
 mod tracers;
+mod unsealed;
 mod user;
 mod userns;
 
@@ -117,11 +118,15 @@ pub struct Ties {
     pub shares_keyring: bool,
     /// How many of our descriptors after the standard ones the command inherits.
     pub descriptors: u32,
+    /// Whether the program that we run is sealed (`dhow_sys::seal`). From one that is not the command is
+    /// executed by way of a springboard, and a start for which that is not enough is refused
+    /// ([`LaunchError::wants_seal`]).
+    pub sealed: bool,
 }
 
 impl Default for Ties {
     fn default() -> Self {
-        Self { dies_with_us: true, shares_keyring: false, descriptors: 0 }
+        Self { dies_with_us: true, shares_keyring: false, descriptors: 0, sealed: true }
     }
 }
 

@@ -23,11 +23,15 @@ use dhow_rootfs::{Console, private_procfs};
 use dhow_seccomp::Program;
 use dhow_spec::oci_runtime::{Linux, Process};
 use dhow_sys::process::{
-    Reason, close_on_exec_from, cwd_is_reachable, new_session_keyring, reset_signals,
+    Jump, Reason, Springboard, close_on_exec_from, cwd_is_reachable, new_session_keyring,
+    reset_signals,
 };
 use dhow_sys::rustix::fs::{Mode, OFlags, open};
 use dhow_sys::rustix::io::Errno;
-use dhow_sys::rustix::process::{Signal, chdir, set_parent_process_death_signal, setsid, umask};
+use dhow_sys::rustix::process::{
+    DumpableBehavior, Signal, chdir, set_dumpable_behavior, set_parent_process_death_signal,
+    setsid, umask,
+};
 
 use crate::channel::Sender;
 use crate::command::Command;
@@ -40,7 +44,9 @@ use crate::schedule::{Affinity, Schedule};
 use crate::stdio::Streams;
 use crate::trace::{Step, Trace};
 use crate::userns::HostIds;
-use crate::{ConsoleSize, Stdio, Ties};
+use crate::{ConsoleSize, Stdio, Ties, unsealed};
+
+const NOBODY_LOOKS: DumpableBehavior = DumpableBehavior::NotDumpable;
 
 /// A process to start, prepared.
 #[derive(Debug)]
@@ -50,11 +56,13 @@ pub(crate) struct Prepared {
     labels: Labels,
     schedule: Schedule,
     pub(crate) affinity: Affinity,
-    command: Command,
+    pub(crate) command: Command,
     identity: Identity,
     cwd: CString,
     ties: Ties,
     gate: Option<Gate>,
+    /// Where the command is executed from, if we are not sealed.
+    pub(crate) board: Option<Springboard>,
     prepared_outside: Cell<bool>,
 }
 
@@ -142,8 +150,31 @@ impl Prepared {
             })?,
             ties: input.ties,
             gate: input.gate.map(|gate| Gate::new(gate, input.ties.descriptors)),
+            board: None,
             prepared_outside: Cell::new(false),
         })
+    }
+
+    /// Makes what the command is executed from, if we are not sealed, and sees to it that nobody looks into
+    /// us. The process that `joins` a container leaves a sibling there.
+    pub(crate) fn make_springboard(
+        &mut self,
+        sender: &Sender,
+        joins: bool,
+    ) -> Result<(), LaunchError> {
+        if self.ties.sealed {
+            return Ok(());
+        }
+        let terminal = matches!(self.streams, Streams::Console(_));
+        let (channel, jump) = match &self.gate {
+            Some(gate) => (gate.as_fd(), Jump::Gate),
+            None if joins => (sender.as_fd(), Jump::Sibling { terminal }),
+            None => (sender.as_fd(), Jump::Itself),
+        };
+        let board = Springboard::make(channel, jump)
+            .and_then(|board| set_dumpable_behavior(NOBODY_LOOKS).map(|()| board));
+        self.board = Some(board.map_err(|errno| unsealed::wanted(&Reason(errno).to_string()))?);
+        Ok(())
     }
 
     /// What ties the process to its parent.
@@ -207,7 +238,7 @@ impl Prepared {
         });
         match confined {
             Ok(()) => match self.gate.take() {
-                Some(gate) => gate.wait_and_execute(&self.command, progress),
+                Some(gate) => gate.wait_and_execute(&self.command, self.board.as_ref(), progress),
                 None => self.execute(progress),
             },
             Err(error) => error,
@@ -292,6 +323,11 @@ impl Prepared {
             Err(Errno::ACCESS | Errno::PERM) => self.enter_cwd().map_err(|e| self.cwd_error(e))?,
             other => other.map_err(|errno| self.cwd_error(errno))?,
         }
+        if self.board.is_some() {
+            // A change of identity may have made us dumpable again (fs.suid_dumpable).
+            set_dumpable_behavior(NOBODY_LOOKS)
+                .map_err(|errno| failed("cannot become undumpable", errno))?;
+        }
         Ok(())
     }
 
@@ -316,7 +352,10 @@ impl Prepared {
         progress.enter(Step::Exec);
         // If the parent died before the death signal was set, nobody listens here.
         match progress.sender.ready(&progress.trace) {
-            Ok(()) => self.command.execute(),
+            Ok(()) => match &self.board {
+                Some(board) => self.command.execute_by(board, progress.sender.as_fd()),
+                None => self.command.execute(),
+            },
             Err(errno) => failed("cannot report", errno),
         }
     }

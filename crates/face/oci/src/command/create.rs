@@ -19,7 +19,6 @@ pub(super) const COMMAND: Command = Command {
         birth::NO_NEW_KEYRING,
         birth::PRESERVE_FDS,
     ],
-    seals: true,
     run,
     ..PLAIN
 };

@@ -51,7 +51,6 @@ pub(super) const COMMAND: Command = Command {
     ],
     flags_end: FlagsEnd::AtArgument,
     arguments: (1, usize::MAX),
-    seals: true,
     failure: 255,
     run: exec,
 };
@@ -71,7 +70,7 @@ fn perform(globals: &Globals, words: &Words) -> Result<u8> {
     if !detached {
         SignalMask::block_all();
     }
-    let running = start(&container, &spec, &process, words)?;
+    let running = start(globals, &container, &spec, &process, words)?;
     running.warnings.iter().for_each(|warning| globals.log.warning(warning));
     birth::hand_out(&running, words).inspect_err(|_| {
         // Nobody will hear of it.
@@ -81,7 +80,13 @@ fn perform(globals: &Globals, words: &Words) -> Result<u8> {
     if detached { Ok(0) } else { foreground::stay(running) }
 }
 
-fn start(container: &Container, spec: &Spec, process: &Process, words: &Words) -> Result<Running> {
+fn start(
+    globals: &Globals,
+    container: &Container,
+    spec: &Spec,
+    process: &Process,
+    words: &Words,
+) -> Result<Running> {
     let stopped = || Error::conflict("cannot exec in a stopped container");
     let init = container.process()?.ok_or_else(stopped)?;
     let below: Vec<&str> = words.values("cgroup").collect();
@@ -97,11 +102,11 @@ fn start(container: &Container, spec: &Spec, process: &Process, words: &Words) -
         dies_with_us: false,
         shares_keyring: false,
         descriptors: handout::preserved(0, words.number("preserve-fds")?.unwrap_or(0))?,
+        sealed: globals.sealed,
     };
     let stdio = birth::streams(process)?;
     let size = birth::console_size(process, !words.is_on("detach"));
-    exec_with(&target, process, stdio, size, ties)
-        .map_err(|error| Error::from(error).context("unable to start container process"))
+    exec_with(&target, process, stdio, size, ties).map_err(|error| globals.not_started(error))
 }
 
 fn check_status(status: Status, ignore_paused: bool) -> Result<()> {

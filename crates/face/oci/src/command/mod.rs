@@ -60,8 +60,6 @@ pub(crate) struct Command {
     pub(crate) flags_end: FlagsEnd,
     /// The least and the most arguments that it takes.
     pub(crate) arguments: (usize, usize),
-    /// Whether it lets something of ours into a container, and so has to be the sealed binary.
-    pub(crate) seals: bool,
     /// The exit code when it fails.
     pub(crate) failure: u8,
     /// Does it; gives the exit code.
@@ -76,7 +74,6 @@ pub(crate) const PLAIN: Command = Command {
     flags: &[],
     flags_end: FlagsEnd::Never,
     arguments: (1, 1),
-    seals: false,
     failure: 1,
     run: |_, _| Ok(0),
 };

@@ -25,7 +25,6 @@ pub(super) const COMMAND: Command = Command {
         Flag::switch("keep", "do not delete the container when it ends"),
         Flag::switch("no-subreaper", "do not adopt the container's orphans"),
     ],
-    seals: true,
     run,
     ..PLAIN
 };
