@@ -104,7 +104,13 @@ pub(crate) fn prepare(
     what: &'static str,
     paths: Option<&Vec<String>>,
 ) -> Result<Vec<String>, PlanError> {
-    paths.into_iter().flatten().map(|path| inner_path(what, Path::new(path))).collect()
+    let prepare = |path: &String| {
+        if !path.starts_with('/') {
+            return Err(PlanError::Relative { what, path: path.clone() });
+        }
+        inner_path(what, Path::new(path))
+    };
+    paths.into_iter().flatten().map(prepare).collect()
 }
 
 fn existing(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, Errno> {

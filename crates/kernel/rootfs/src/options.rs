@@ -59,6 +59,9 @@ const ATTRIBUTES: [Attribute; 18] = [
 const WITHOUT_MEANING: [&str; 9] =
     ["defaults", "async", "nomand", "iversion", "noiversion", "silent", "loud", "auto", "nofail"];
 
+/// Of those, options that take another back.
+const TAKES_BACK: [(&str, &str); 2] = [("async", "sync"), ("nomand", "mand")];
+
 /// Options that the kernel knows for file systems of every kind, set when one is made.
 const OF_EVERY_FILE_SYSTEM: [&str; 7] =
     ["acl", "dirsync", "lazytime", "mand", "noacl", "nolazytime", "sync"];
@@ -98,6 +101,8 @@ impl Options {
             self.bind = Some(option == "rbind");
         } else if option == "idmap" || option == "ridmap" {
             self.id_map = Some(option == "ridmap");
+        } else if let Some((_, with)) = TAKES_BACK.iter().find(|(without, _)| *without == option) {
+            self.data.retain(|(key, _)| key.as_bytes() != with.as_bytes());
         } else if option == "remount" {
             self.remount = true;
         } else if option == "tmpcopyup" {

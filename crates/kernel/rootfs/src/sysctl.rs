@@ -25,14 +25,14 @@ pub(crate) struct Sysctl {
 
 /// The parameters of the IPC namespace (ipc_namespaces(7)).
 const IPC: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
 ];
 
 /// Checks the parameters against the namespaces that the container has to itself.
@@ -42,8 +42,9 @@ pub(crate) fn prepare(
 ) -> Result<Vec<Sysctl>, PlanError> {
     let mut prepared: Vec<Sysctl> = Vec::new();
     for (key, value) in parameters.into_iter().flatten() {
-        check(key, own)?;
-        let path = ["sys/", &key.replace('.', "/")].concat();
+        let path = path_of(key);
+        check(key, &path, own)?;
+        let path = ["sys/", &path].concat();
         prepared.push(Sysctl { key: key.clone(), path, value: value.clone() });
     }
     prepared.sort_by(|one, other| one.key.cmp(&other.key));
@@ -66,16 +67,33 @@ impl Sysctl {
     }
 }
 
-fn check(key: &str, own: Namespaces) -> Result<(), PlanError> {
+/// A parameter's path below /proc/sys, whichever of dots and slashes separates its name: the first of them
+/// does, and the other then stands for what is in a name (`net/ipv4/conf/eth0.1/forwarding`, sysctl(8)).
+fn path_of(key: &str) -> String {
+    match key.find(['.', '/']).and_then(|first| key.get(first..=first)) {
+        Some(".") => {
+            let swap = |c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            };
+            key.chars().map(swap).collect()
+        }
+        _ => key.to_owned(),
+    }
+}
+
+fn check(key: &str, path: &str, own: Namespaces) -> Result<(), PlanError> {
     let refuse = |why| Err(PlanError::Sysctl { key: key.to_owned(), why });
-    if key.contains('/') || key.split('.').any(str::is_empty) || key.contains('\0') {
+    let odd = |part: &str| part.is_empty() || part == "." || part == "..";
+    if path.split('/').any(odd) || path.contains('\0') {
         return refuse("its name is malformed");
     }
-    let (namespace, why) = if key.starts_with("net.") {
+    let (namespace, why) = if path.starts_with("net/") {
         (Namespaces::NETWORK, "it uses the host's network")
-    } else if key.starts_with("fs.mqueue.") || IPC.contains(&key) {
+    } else if path.starts_with("fs/mqueue/") || IPC.contains(&path) {
         (Namespaces::IPC, "it uses the host's IPC namespace")
-    } else if key == "kernel.hostname" || key == "kernel.domainname" {
+    } else if path == "kernel/hostname" || path == "kernel/domainname" {
         (Namespaces::UTS, "it uses the host's UTS namespace")
     } else {
         return refuse("no namespace separates it");
@@ -98,7 +116,23 @@ mod tests {
         assert_eq!(forward[0].path, "sys/net/ipv4/ip_forward");
         assert!(prepared("kernel.shmmax", all).is_ok());
         assert!(prepared("kernel.shmmax", Namespaces::NETWORK).is_err());
-        for bad in ["vm.swappiness", "net../x", "kernel.core_pattern", "net/ipv4", ""] {
+        for (key, path) in [
+            ("net/ipv4/conf/eth0.1/forwarding", "sys/net/ipv4/conf/eth0.1/forwarding"),
+            ("net.ipv4.conf.eth0/1.forwarding", "sys/net/ipv4/conf/eth0.1/forwarding"),
+        ] {
+            assert_eq!(prepared(key, all).unwrap()[0].path, path);
+        }
+        for bad in [
+            "vm.swappiness",
+            "net../x",
+            "kernel.core_pattern",
+            "net/../kernel/core_pattern",
+            "net.//.kernel",
+            "net..x",
+            "/net/ipv4/ip_forward",
+            "net",
+            "",
+        ] {
             assert!(prepared(bad, all).is_err(), "{bad}");
         }
         let error = prepared("net.core.somaxconn", Namespaces::NONE).unwrap_err();

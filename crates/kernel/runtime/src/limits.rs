@@ -39,8 +39,15 @@ impl Limits {
             let message = "the OOM score adjustment must be from -1000 to 1000";
             return Err(LaunchError::new(STEP, Kind::Invalid, message));
         }
+        let rlimits = given.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let mut names: Vec<_> = rlimits.iter().map(|(_, name, _)| *name).collect();
+        names.sort_unstable();
+        if let Some([name, _]) = names.array_windows().find(|[one, other]| one == other) {
+            let message = format!("process.rlimits: limit {name} is there twice");
+            return Err(LaunchError::new(STEP, Kind::Invalid, message));
+        }
         Ok(Self {
-            rlimits: given.iter().map(prepare).collect::<Result<_, _>>()?,
+            rlimits,
             oom_score: oom_score.map(|score| score.to_string()),
             umask: process.user().umask().unwrap_or(UMASK) & 0o777,
         })

@@ -18,6 +18,7 @@ fn output_and_code_come_back() {
     assert_eq!((output.out.as_str(), output.err.as_str(), output.code), ("hello\n", "oops\n", 7));
 }
 
+/// Shows: config-linux/namespaces-4
 #[test]
 fn every_namespace_is_its_own() {
     let names = ["mnt", "net", "uts", "pid", "ipc", "cgroup"];
@@ -32,6 +33,7 @@ fn every_namespace_is_its_own() {
     }
 }
 
+/// Shows: config-linux/namespaces-5
 #[test]
 fn absent_namespaces_are_the_hosts() {
     let stage = Stage::new("for n in pid ipc uts; do readlink /proc/self/ns/$n; done")
@@ -44,6 +46,7 @@ fn absent_namespaces_are_the_hosts() {
     assert_eq!(output.out.lines().collect::<Vec<_>>(), expected, "{}", output.err);
 }
 
+/// Shows: config-linux/namespaces-2
 #[test]
 fn a_given_network_and_namespaces_by_path_are_joined() {
     let other = Stage::new("sleep 100");

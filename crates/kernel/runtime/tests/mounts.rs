@@ -41,6 +41,7 @@ fn a_directory_can_be_the_root() {
     assert_eq!(stage.run().out, "here\n");
 }
 
+/// Shows: config/root-3
 #[test]
 fn a_read_only_root_is_read_only() {
     let stage = Stage::new("touch /x || echo refused; touch /dev/shm/x && echo fine")
@@ -48,6 +49,7 @@ fn a_read_only_root_is_read_only() {
     assert_eq!(stage.run().out, "refused\nfine\n");
 }
 
+/// Shows: config-linux/masked-1, config-linux/read-only-1
 #[test]
 fn masked_and_read_only_paths() {
     let output = Stage::new(
@@ -60,6 +62,7 @@ fn masked_and_read_only_paths() {
     assert_eq!(output.out, "0\n0\nnull\nrefused\nrefused\n", "{}", output.err);
 }
 
+/// Shows: config-linux/default-devices-1, config-linux/default-devices-3
 #[test]
 fn devices_and_links() {
     let output = Stage::new(
@@ -71,6 +74,7 @@ fn devices_and_links() {
     assert_eq!(output.out, "/proc/self/fd\n/proc/self/fd/1\npts/ptmx\n3\n666\n", "{}", output.err);
 }
 
+/// Shows: config-linux/devices-1
 #[test]
 fn a_device_of_the_specification() {
     let stage = Stage::new("stat -c '%t:%T %a %u' /dev/my/zero").set(

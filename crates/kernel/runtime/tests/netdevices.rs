@@ -47,6 +47,7 @@ fn devices(stage: Stage, devices: Value) -> Stage {
     stage.set("/linux/netDevices", devices)
 }
 
+/// Shows: config-linux/net-devices-1, config-linux/net-devices-2
 #[test]
 fn they_move_with_name_and_addresses() {
     in_a_world_of_its_own(|| {
@@ -88,6 +89,7 @@ fn a_name_can_be_a_pattern() {
     });
 }
 
+/// Shows: config-linux/net-devices-3, config-linux/net-devices-4, config-linux/net-devices-5
 #[test]
 fn mistakes_are_told() {
     in_a_world_of_its_own(|| {

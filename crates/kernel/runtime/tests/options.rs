@@ -25,6 +25,7 @@ fn options_of(output: &str, path: &str) -> String {
     line.unwrap_or_else(|| panic!("{path} is not in {output}")).get(5).unwrap().clone()
 }
 
+/// Shows: config/mount-options-1, config/mount-options-2
 #[test]
 fn attributes_of_a_bind() {
     let stage = Stage::new("cat /proc/self/mountinfo");
@@ -38,6 +39,69 @@ fn attributes_of_a_bind() {
     }
 }
 
+/// Shows: config/mount-options-1, config/mount-options-2, config/mount-options-3
+#[test]
+fn attributes_are_taken_back() {
+    let stage = Stage::new("cat /proc/self/mountinfo");
+    let host = host_folder(&stage);
+    let without = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime"];
+    let stage = stage
+        .mount(
+            "bind",
+            &host,
+            "/x",
+            &[&["bind"], &without[..], &["rw", "suid", "dev", "exec", "atime", "diratime"]]
+                .concat(),
+        )
+        .mount("bind", &host, "/strict", &["bind", "strictatime"])
+        .mount("bind", &host, "/lax", &["bind", "strictatime", "nostrictatime", "norelatime"]);
+    let output = stage.run();
+    assert_eq!(options_of(&output.out, "/x"), "rw,relatime");
+    assert_eq!(options_of(&output.out, "/strict"), "rw");
+    assert_eq!(options_of(&output.out, "/lax"), "rw,relatime");
+}
+
+/// Shows: config/mount-options-1, config/mount-options-4
+#[test]
+fn options_of_a_new_file_system() {
+    let output = Stage::new("grep ' /s ' /proc/self/mountinfo; grep ' /d ' /proc/self/mountinfo")
+        .mount("tmpfs", "tmpfs", "/s", &["defaults", "sync", "dirsync", "lazytime", "loud"])
+        .mount(
+            "tmpfs",
+            "tmpfs",
+            "/d",
+            &["sync", "async", "lazytime", "nolazytime", "iversion", "noiversion", "silent"],
+        )
+        .run();
+    let lines: Vec<&str> = output.out.lines().collect();
+    assert!(lines[0].contains("sync,dirsync,lazytime"), "{}", output.out);
+    assert!(!lines[1].contains("sync") && !lines[1].contains("lazytime"), "{}", output.out);
+}
+
+/// Shows: config/mounts-1, config/mounts-2
+#[test]
+fn mounts_come_in_their_order_and_destinations_below_the_root() {
+    let output = Stage::new("cat /a/b/marker; ls /a; ls /relative/path")
+        .mount("tmpfs", "tmpfs", "/a", &[])
+        .mount("tmpfs", "tmpfs", "/a/b", &[])
+        .mount("bind", "/proc/self/comm", "/a/b/marker", &["bind"])
+        .mount("tmpfs", "tmpfs", "relative/path", &["mode=755"])
+        .run();
+    assert!(output.out.ends_with("\nb\n"), "{}{}", output.out, output.err);
+    assert_eq!(output.err, "");
+}
+
+/// Shows: config/mount-options-5
+#[test]
+fn a_bind_is_of_one_mount_or_of_all() {
+    let output = Stage::new("ls /one/pts | wc -l; test -c /all/pts/ptmx && echo there")
+        .mount("none", "/dev", "/one", &["bind"])
+        .mount("none", "/dev", "/all", &["rbind"])
+        .run();
+    assert_eq!(output.out, "0\nthere\n", "{}", output.err);
+}
+
+/// Shows: config/mount-options-3
 #[test]
 fn recursive_attributes_reach_what_lies_beneath() {
     // /dev has mounts in it.
@@ -67,6 +131,7 @@ fn recursive_attributes_reach_what_lies_beneath() {
     assert!(options_of(&output.out, "/z").contains("relatime"));
 }
 
+/// Shows: config/mount-options-6
 #[test]
 fn propagation_of_binds_and_of_new_file_systems() {
     let stage = Stage::new("cat /proc/self/mountinfo");
@@ -75,6 +140,7 @@ fn propagation_of_binds_and_of_new_file_systems() {
         .mount("bind", &host, "/shared", &["bind", "shared"])
         .mount("bind", &host, "/private", &["bind", "private"])
         .mount("bind", &host, "/unbindable", &["bind", "unbindable"])
+        .mount("bind", &host, "/slave", &["bind", "shared", "rslave"])
         .mount("tmpfs", "tmpfs", "/new", &["rshared"]);
     let output = stage.run();
     let peers = |path: &str| {
@@ -115,6 +181,7 @@ fn a_tmpfs_begins_with_what_it_covers() {
     assert_eq!(error.message(), "mount option \"tmpcopyup\" on /proc is not supported");
 }
 
+/// Shows: config/mount-options-1
 #[test]
 fn a_remount_changes_what_is_there() {
     let stage = Stage::new("grep ' /scratch ' /proc/self/mountinfo; touch /scratch/x || echo ro")
@@ -136,6 +203,7 @@ fn options_that_mean_nothing_for_a_bind_are_said() {
     assert_eq!(error.message(), "mount option \"size=5\" on /x is not supported");
 }
 
+/// Shows: config/mount-options-7
 #[test]
 fn mapped_ids_without_a_user_namespace() {
     let mut stage = Stage::new("stat -c '%u %g' /x/file; touch /x/new; stat -c '%u' /plain/new");
@@ -157,6 +225,7 @@ fn mapped_ids_without_a_user_namespace() {
     assert_eq!((file.uid(), file.gid()), (7, 8), "the file itself is as it was");
 }
 
+/// Shows: config/mount-options-8
 #[test]
 fn maps_that_are_not_whole_are_said() {
     let stage = Stage::new("true");
@@ -165,5 +234,21 @@ fn maps_that_are_not_whole_are_said() {
     assert_eq!(
         error.message(),
         "mounts.uidMappings: an idmap without mappings needs a user namespace"
+    );
+}
+
+/// Shows: config/mounts-3
+#[test]
+fn users_are_mapped_with_groups_or_not_at_all() {
+    let mut stage = Stage::new("true");
+    let host = host_folder(&stage);
+    stage.spec["mounts"].as_array_mut().unwrap().push(json!({
+        "type": "bind", "source": host, "destination": "/x", "options": ["bind"],
+        "uidMappings": [{ "containerID": 0, "hostID": 1000, "size": 10 }],
+    }));
+    let error = stage.try_run().err().unwrap();
+    assert_eq!(
+        error.message(),
+        "mounts.uidMappings: a mount needs mappings of users and of groups, or neither"
     );
 }

@@ -20,6 +20,7 @@ fn fails_with(stage: &Stage, message: &str) {
     assert_eq!(error.message(), message);
 }
 
+/// Shows: config/scheduler-1
 #[test]
 fn the_scheduler() {
     let script = [stat_field(19), stat_field(40), stat_field(41)].join("; ");
@@ -80,6 +81,7 @@ fn the_io_priority() {
     fails_with(&stage, "process.ioPriority.priority is not from 0 to 7");
 }
 
+/// Shows: config-linux/memory-policy-1
 #[test]
 fn the_memory_policy() {
     let stage = Stage::new(
@@ -138,6 +140,7 @@ fn the_cpus_of_an_exec() {
     stage::kill(&running);
 }
 
+/// Shows: config-linux/intel-rdt-1
 #[test]
 fn labels_that_the_machine_does_not_know() {
     let has = |path: &str| std::path::Path::new(path).exists();
@@ -158,6 +161,7 @@ fn labels_that_the_machine_does_not_know() {
     }
 }
 
+/// Shows: config/rlimits-2
 #[test]
 fn all_limits_of_resources() {
     let limits: Vec<Value> = [
@@ -201,6 +205,43 @@ fn all_limits_of_resources() {
     ] {
         assert!(output.out.contains(line), "{line} is not in {}", output.out);
     }
+}
+
+/// Shows: config/rlimits-3
+#[test]
+fn a_limit_twice() {
+    let limit = json!({ "type": "RLIMIT_NOFILE", "soft": 5, "hard": 5 });
+    let stage = Stage::new("true").set("/process/rlimits", json!([limit, limit]));
+    fails_with(&stage, "process.rlimits: limit nofile is there twice");
+}
+
+/// Shows: config-linux/masked-1, config-linux/read-only-1
+#[test]
+fn hidden_paths_are_absolute() {
+    let stage = Stage::new("true").set("/linux/maskedPaths", json!(["proc/kcore"]));
+    fails_with(&stage, "masked path \"proc/kcore\" is not an absolute path");
+    let stage = Stage::new("true").set("/linux/readonlyPaths", json!(["proc/sys"]));
+    fails_with(&stage, "read-only path \"proc/sys\" is not an absolute path");
+}
+
+/// Shows: config-linux/devices-2
+#[test]
+fn another_file_at_a_devices_path() {
+    let stage = Stage::new("true").set(
+        "/linux/devices",
+        json!([{ "path": "/etc/passwd", "type": "c", "major": 1, "minor": 3 }]),
+    );
+    fails_with(&stage, "cannot make device /etc/passwd: file exists");
+}
+
+/// Shows: config/oom-score-1, config/oom-score-2
+#[test]
+fn without_a_score_it_stays() {
+    let ours = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let mut stage = Stage::new("cat /proc/self/oom_score_adj");
+    stage.spec["process"].as_object_mut().unwrap().remove("oomScoreAdj");
+    assert_eq!(stage.run().out, ours);
+    assert_eq!(stage.set("/process/oomScoreAdj", json!(77)).run().out, "77\n");
 }
 
 #[test]
@@ -264,9 +305,12 @@ fn clocks_with_an_offset() {
     fails_with(&stage, "linux.timeOffsets needs a new time namespace in linux.namespaces");
 }
 
+/// Shows: config-linux/namespaces-1, config-linux/namespaces-3
 #[test]
 fn a_namespace_of_another_kind_is_refused() {
     let mut stage = Stage::new("true");
     stage.spec["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": "network" }, { "type": "uts" }, { "type": "ipc", "path": "/proc/self/ns/uts" }]);
     fails_with(&stage, "cannot join ipc namespace /proc/self/ns/uts: invalid argument");
+    stage.spec["linux"]["namespaces"][3]["path"] = json!("proc/self/ns/ipc");
+    fails_with(&stage, "linux.namespaces: path proc/self/ns/ipc is not absolute");
 }

@@ -96,6 +96,7 @@ fn stage_of_user(uid: u32) -> Stage {
     stage("true").set("/process/user", json!({ "uid": uid, "gid": 0 }))
 }
 
+/// Shows: config-linux/default-devices-1, config-linux/default-devices-3
 #[test]
 fn devices_are_the_hosts() {
     let stage = stage(
@@ -141,6 +142,7 @@ fn sources_that_only_the_host_can_reach() {
     assert_eq!(output.out, "content\nrefused\n", "{}", output.err);
 }
 
+/// Shows: config/mount-options-7
 #[test]
 fn mapped_mounts_have_the_containers_ids() {
     let stage = stage("stat -c '%u %g' /in/file; echo x > /in/new; stat -c %u /plain/file");
@@ -158,6 +160,7 @@ fn mapped_mounts_have_the_containers_ids() {
     assert_eq!((new.uid(), new.gid()), (0, 0), "on the host it is root's, as the map says");
 }
 
+/// Shows: config-linux/namespaces-2
 #[test]
 fn one_is_joined_by_its_path() {
     let other = stage("exec sleep 100");
@@ -212,6 +215,7 @@ fn what_needs_the_hosts_privileges() {
     assert_eq!(stage.run().out, "321\n1024\n512\n");
 }
 
+/// Shows: config-linux/default-devices-2
 #[test]
 fn a_terminal_of_its_own() {
     let stage = stage("tty; stat -c '%u %g' $(tty); test -c /dev/console && echo console");
@@ -228,6 +232,7 @@ fn a_terminal_of_its_own() {
     assert_eq!(stage::wait(&running), 0);
 }
 
+/// Shows: config-linux/namespaces-6
 #[test]
 fn mistakes_name_the_field() {
     let plain = |message: &str, stage: Stage| {
