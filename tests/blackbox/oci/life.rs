@@ -31,7 +31,7 @@ fn a_container_goes_through_its_statuses() -> Result<()> {
     let id = bundle.id();
     bundle.create()?;
     let state = bundle.state()?;
-    assert_eq!(state["ociVersion"], "1.0.2-dev");
+    assert_eq!(state["ociVersion"], "1.3.0");
     assert_eq!((&state["id"], &state["status"]), (&json!(id), &json!("created")));
     assert_eq!(state["bundle"], json!(bundle.shown()));
     assert_eq!(state["rootfs"], json!(bundle.path("rootfs")));

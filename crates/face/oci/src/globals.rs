@@ -1,7 +1,7 @@
 //! What stands before the command: where state lies, where failures are told.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dhow_error::{Error, Kind, Result};
 use dhow_runtime::LaunchError;
@@ -50,7 +50,7 @@ impl Globals {
     /// Reads the words after the program's name; `default_root` is where state lies if they do not say.
     ///
     /// Errors: invalid, with the log as far as it is known by then.
-    pub(crate) fn read(words: &[String], default_root: &str) -> Result<Self, (Log, Error)> {
+    pub(crate) fn read(words: &[String], default_root: &Path) -> Result<Self, (Log, Error)> {
         let words = Words::read(FLAGS, FlagsEnd::AtArgument, words)
             .map_err(|error| (Log::default(), error))?;
         let format = match words.value("log-format").unwrap_or("text") {
@@ -74,7 +74,8 @@ impl Globals {
             let error = Error::invalid(format!("invalid value {rootless:?} for --rootless"));
             return Err((log, error));
         }
-        let root = words.value("root").filter(|root| !root.is_empty()).unwrap_or(default_root);
+        let root =
+            words.value("root").filter(|root| !root.is_empty()).map_or(default_root, Path::new);
         Ok(Self {
             root: root.into(),
             log,

@@ -31,37 +31,44 @@ mod words;
 use std::ffi::{CString, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use command::Command;
 use dhow_error::{Error, Kind, Result};
 use dhow_sys::process::Strings;
+use dhow_sys::rustix::process::geteuid;
 use dhow_sys::seal::Binary;
 use globals::Globals;
 use log::Log;
 
 /// The name under which the sealed binary is called.
 pub const SEALED_ARGV0: &str = "dhow-oci";
-/// Where state lies if the command line does not say; as runc when called so.
-const ROOT: &str = "/run/dhow-oci";
-const RUNC_ROOT: &str = "/run/runc";
-
 /// The version of the runtime specification.
-const SPECIFICATION: &str = "1.3.0";
+pub(crate) const SPECIFICATION: &str = "1.3.0";
 
 /// Runs one command line: `name` is the program's, `arguments` what follows it and `oci`. What cannot be done
 /// but by the sealed binary becomes that.
 pub fn main(name: &str, arguments: Vec<OsString>) -> ExitCode {
-    perform(arguments, if name == "runc" { RUNC_ROOT } else { ROOT }, false)
+    perform(arguments, &default_root(name), false)
 }
 
 /// Runs one command line in the sealed binary.
 pub fn sealed_main(arguments: Vec<OsString>) -> ExitCode {
-    perform(arguments, ROOT, true)
+    // It is always told where state lies.
+    perform(arguments, &default_root(SEALED_ARGV0), true)
 }
 
-fn perform(arguments: Vec<OsString>, root: &str, sealed: bool) -> ExitCode {
+/// Where state lies if the command line does not say: as runc's when called so, the user's own folder for
+/// one who is not root.
+fn default_root(name: &str) -> PathBuf {
+    let name = if name == "runc" { "runc" } else { "dhow-oci" };
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+    let base = own.filter(|_| !geteuid().is_root()).map_or_else(|| "/run".into(), PathBuf::from);
+    base.join(name)
+}
+
+fn perform(arguments: Vec<OsString>, root: &Path, sealed: bool) -> ExitCode {
     let words = arguments.iter().map(|word| word.to_str().map(str::to_owned)).collect();
     let words: Option<Vec<String>> = words;
     let Some(words) = words else {
