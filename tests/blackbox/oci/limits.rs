@@ -1,24 +1,27 @@
 //! Limits of containers: what the kernel's files say of them, and what they do.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use dhow_tests::Bundle;
 use dhow_tests::bundle::eventually;
 use serde_json::{Value, json};
 
+use super::cgroups::trees;
+use super::update::{update, update_from_stdin};
+
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// Whether controllers are mounted one by one.
-fn is_v1() -> bool {
+pub(super) fn is_v1() -> bool {
     Path::new(ROOT).join("memory").exists()
 }
 
 /// The file of a controller in the cgroup `path`: `v1` and `v2` are its names there.
-fn file(path: &str, controller: &str, v1: &str, v2: &str) -> PathBuf {
+pub(super) fn file(path: &str, controller: &str, v1: &str, v2: &str) -> PathBuf {
     let path = path.trim_start_matches('/');
     if is_v1() {
         Path::new(ROOT).join(controller).join(path).join(v1)
@@ -27,13 +30,13 @@ fn file(path: &str, controller: &str, v1: &str, v2: &str) -> PathBuf {
     }
 }
 
-fn read(path: &Path) -> Result<String> {
+pub(super) fn read(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     Ok(text.trim_end().to_owned())
 }
 
 /// Checks values: controller, file and value on v1, file and value on cgroup2.
-fn check(bundle: &Bundle, expected: &[(&str, &str, &str, &str, &str)]) -> Result<()> {
+pub(super) fn check(bundle: &Bundle, expected: &[(&str, &str, &str, &str, &str)]) -> Result<()> {
     for (controller, v1, v1_value, v2, v2_value) in expected {
         let path = file(&bundle.cgroup(), controller, v1, v2);
         let value = if is_v1() { v1_value } else { v2_value };
@@ -43,7 +46,7 @@ fn check(bundle: &Bundle, expected: &[(&str, &str, &str, &str, &str)]) -> Result
 }
 
 /// A bundle with these resources.
-fn bundle(arguments: &[&str], resources: Value) -> Result<Bundle> {
+pub(super) fn bundle(arguments: &[&str], resources: Value) -> Result<Bundle> {
     let bundle = Bundle::new(arguments)?;
     bundle.change(|config| merge(&mut config["linux"]["resources"], resources))?;
     Ok(bundle)
@@ -56,26 +59,10 @@ fn merge(into: &mut Value, from: Value) {
 }
 
 /// A bundle that runs and waits.
-fn running(resources: Value) -> Result<Bundle> {
+pub(super) fn running(resources: Value) -> Result<Bundle> {
     let bundle = bundle(&["sleep", "1000"], resources)?;
     bundle.start()?;
     Ok(bundle)
-}
-
-fn update(bundle: &Bundle, flags: &[&str]) -> Result<()> {
-    bundle.ok(&[&["update"], flags, &[bundle.id()]].concat()).map(drop)
-}
-
-/// `update` with resources on standard input: what it says if it fails.
-fn update_from_stdin(bundle: &Bundle, resources: &Value) -> Result<()> {
-    let mut command = bundle.command(&["update", "--resources", "-", bundle.id()])?;
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    stdin.write_all(resources.to_string().as_bytes())?;
-    drop(stdin);
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }
 
 fn stats(bundle: &Bundle) -> Result<Value> {
@@ -178,203 +165,6 @@ fn devices_are_those_allowed() -> Result<()> {
 }
 
 #[test]
-fn a_running_container_is_updated_by_flags() -> Result<()> {
-    let bundle = running(json!({ "memory": { "limit": 64 << 20, "swap": 64 << 20 } }))?;
-    let memory = |limit: u64, swap: u64| {
-        let (v1, v2) = (swap.to_string(), (swap - limit).to_string());
-        let limit = limit.to_string();
-        check(
-            &bundle,
-            &[
-                ("memory", "memory.limit_in_bytes", &limit, "memory.max", &limit),
-                ("memory", "memory.memsw.limit_in_bytes", &v1, "memory.swap.max", &v2),
-            ],
-        )
-    };
-    // Raised: swap has to go first. Lowered: memory has to.
-    for (limit, swap) in [(128, 256), (32, 32), (512, 512), (16, 100)] {
-        let (limit_text, swap_text) = (format!("{limit}m"), format!("{swap}MiB"));
-        update(&bundle, &["--memory", &limit_text, "--memory-swap", &swap_text])?;
-        memory(limit << 20, swap << 20)?;
-    }
-    // One alone; their sum stays.
-    update(&bundle, &["--memory", "20971520"])?;
-    memory(20 << 20, 100 << 20)?;
-    update(&bundle, &["--memory-swap=120m"])?;
-    memory(20 << 20, 120 << 20)?;
-    update(
-        &bundle,
-        &[
-            "--cpu-share",
-            "256",
-            "--cpu-quota",
-            "30000",
-            "--cpu-period",
-            "60000",
-            "--cpu-burst",
-            "10000",
-            "--cpuset-cpus",
-            "0",
-            "--cpuset-mems",
-            "0",
-            "--pids-limit",
-            "9",
-            "--memory-reservation",
-            "8m",
-        ],
-    )?;
-    update(&bundle, &["--cpu-period", "50000"])?;
-    check(
-        &bundle,
-        &[
-            ("cpu", "cpu.shares", "256", "cpu.weight", "35"),
-            ("cpu", "cpu.cfs_quota_us", "30000", "cpu.max", "30000 50000"),
-            ("cpu", "cpu.cfs_period_us", "50000", "cpu.max", "30000 50000"),
-            ("cpu", "cpu.cfs_burst_us", "10000", "cpu.max.burst", "10000"),
-            ("cpuset", "cpuset.cpus", "0", "cpuset.cpus", "0"),
-            ("cpuset", "cpuset.mems", "0", "cpuset.mems", "0"),
-            ("pids", "pids.max", "9", "pids.max", "9"),
-            ("memory", "memory.soft_limit_in_bytes", "8388608", "memory.low", "8388608"),
-        ],
-    )?;
-    update(
-        &bundle,
-        &["--cpu-idle", "1", "--pids-limit", "-1", "--cpu-quota", "-1", "--memory", "-1"],
-    )?;
-    check(
-        &bundle,
-        &[
-            ("cpu", "cpu.idle", "1", "cpu.idle", "1"),
-            ("cpu", "cpu.cfs_quota_us", "-1", "cpu.max", "max 50000"),
-            ("pids", "pids.max", "max", "pids.max", "max"),
-            ("memory", "memory.limit_in_bytes", "9223372036854771712", "memory.max", "max"),
-            (
-                "memory",
-                "memory.memsw.limit_in_bytes",
-                "9223372036854771712",
-                "memory.swap.max",
-                "max",
-            ),
-        ],
-    )?;
-    update(&bundle, &["--cpu-idle", "0", "--cpu-share", "512", "--pids-limit", "0"])?;
-    check(
-        &bundle,
-        &[
-            ("cpu", "cpu.shares", "512", "cpu.weight", "59"),
-            ("pids", "pids.max", "1", "pids.max", "1"),
-        ],
-    )?;
-    bundle.leave_nothing()
-}
-
-#[test]
-fn a_running_container_is_updated_by_a_file() -> Result<()> {
-    let bundle = running(json!({}))?;
-    let resources = json!({ "memory": { "limit": 48 << 20 }, "pids": { "limit": 12 } });
-    update_from_stdin(&bundle, &resources)?;
-    fs::write(bundle.path("r.json"), json!({ "cpu": { "shares": 2048 } }).to_string())?;
-    let path = bundle.path("r.json");
-    // Flags beside a file do not count.
-    update(&bundle, &["-r", &path.to_string_lossy(), "--memory", "1m"])?;
-    check(
-        &bundle,
-        &[
-            ("memory", "memory.limit_in_bytes", "50331648", "memory.max", "50331648"),
-            ("pids", "pids.max", "12", "pids.max", "12"),
-            ("cpu", "cpu.shares", "2048", "cpu.weight", "174"),
-        ],
-    )?;
-    let error = update_from_stdin(&bundle, &json!({ "memory": { "limit": "much" } })).unwrap_err();
-    assert!(
-        error.to_string().contains("the resources from standard input are malformed"),
-        "{error}"
-    );
-    bundle.leave_nothing()
-}
-
-#[test]
-fn an_update_that_fails_changes_nothing_and_says_why() -> Result<()> {
-    let keep = "x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo; while :; do sleep 1000; done";
-    let bundle = bundle(&["sh", "-c", keep], json!({}))?;
-    bundle.start()?;
-    eventually("kept", || Ok(!bundle.said()?.is_empty()))?;
-    let cgroup = bundle.cgroup();
-    // cgroup2 would kill, unless it is asked to look first.
-    let few = json!({
-        "memory": { "limit": 4 << 20, "checkBeforeUpdate": true }, "pids": { "limit": 12 },
-    });
-    let error = update_from_stdin(&bundle, &few).unwrap_err().to_string();
-    let said = format!(
-        "cannot set memory limit 4 MiB on {cgroup}: device or resource busy; hint: already uses "
-    );
-    assert!(error.contains(&said), "{error}");
-    let output = bundle.oci(&[
-        "update",
-        "--cpu-share",
-        "300",
-        "--pids-limit",
-        "5",
-        "--cpuset-cpus",
-        "4000",
-        bundle.id(),
-    ])?;
-    assert!(
-        output.stderr.contains(&format!("cannot set CPU set 4000 on {cgroup}: ")),
-        "{output:?}"
-    );
-    assert!(output.stderr.contains("; hint: the parent has 0"), "{output:?}");
-    let output = bundle.oci(&["update", "--memory", "64m", "--memory-swap", "32m", bundle.id()])?;
-    assert!(output.stderr.contains("it includes the memory limit, which is 64 MiB"), "{output:?}");
-    check(
-        &bundle,
-        &[
-            ("memory", "memory.limit_in_bytes", "9223372036854771712", "memory.max", "max"),
-            ("cpu", "cpu.shares", "1024", "cpu.weight", "100"),
-            ("pids", "pids.max", "max", "pids.max", "max"),
-        ],
-    )?;
-    bundle.leave_nothing()
-}
-
-#[test]
-fn odd_updates() -> Result<()> {
-    let bundle = running(json!({}))?;
-    update(&bundle, &["--kernel-memory", "4m", "--kernel-memory-tcp=4m"])?;
-    update(&bundle, &[])?;
-    for (flags, said) in [
-        (&["--memory", "much"][..], "for --memory; hint: give bytes"),
-        (&["--cpu-share", "-1"], "--cpu-share"),
-        (&["--l3-cache-schema", "L3:0=f"], "Intel RDT is not supported"),
-        (&["--resources", "/nosuch"], "cannot read resources from /nosuch"),
-        (&["--nosuch"], "nosuch"),
-    ] {
-        let output = bundle.oci(&[&["update"], flags, &[bundle.id()]].concat())?;
-        assert_eq!(output.code, 1, "{output:?}");
-        assert!(output.stderr.contains(said), "{output:?}");
-    }
-    let missing = bundle.oci(&["update", "--pids-limit", "5", "nosuch"])?;
-    assert!(missing.stderr.contains("container does not exist"), "{missing:?}");
-    bundle.ok(&["kill", bundle.id(), "KILL"])?;
-    bundle.wait_for("stopped")?;
-    let stopped = bundle.oci(&["update", "--pids-limit", "5", bundle.id()])?;
-    assert!(stopped.stderr.contains("container not running"), "{stopped:?}");
-    let stopped = bundle.oci(&["events", "--stats", bundle.id()])?;
-    assert!(stopped.stderr.contains("is not running"), "{stopped:?}");
-    bundle.leave_nothing()
-}
-
-#[test]
-fn a_created_container_is_updated_too() -> Result<()> {
-    let bundle = bundle(&["sleep", "1000"], json!({}))?;
-    bundle.create()?;
-    update(&bundle, &["--pids-limit", "7"])?;
-    bundle.ok(&["start", bundle.id()])?;
-    check(&bundle, &[("pids", "pids.max", "7", "pids.max", "7")])?;
-    bundle.leave_nothing()
-}
-
-#[test]
 fn stats_tell_what_is_used() -> Result<()> {
     let bundle = running(json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 9 } }))?;
     let told = stats(&bundle)?;
@@ -444,84 +234,6 @@ fn features_are_told() -> Result<()> {
     assert_eq!(features["linux"]["cgroup"]["systemd"], false);
     assert_eq!(bundle.oci(&["features", "x"])?.code, 1);
     Ok(())
-}
-
-#[test]
-fn absolute_cgroup_paths_count_from_the_root() -> Result<()> {
-    let bundle = Bundle::new(&["sleep", "1000"])?;
-    let (parent, path) =
-        (bundle.cgroup(), format!("{}/../x/..{}/a/b", bundle.cgroup(), bundle.cgroup()));
-    bundle.change(|config| config["linux"]["cgroupsPath"] = json!(path))?;
-    bundle.start()?;
-    let procs = file(&format!("{parent}/a/b"), "pids", "cgroup.procs", "cgroup.procs");
-    assert_eq!(read(&procs)?, bundle.pid()?.to_string());
-    bundle.ok(&["delete", "--force", bundle.id()])?;
-    assert!(!procs.exists());
-    // What was made above it stays, as it may be shared.
-    for tree in trees()? {
-        for below in ["/a", ""] {
-            fs::remove_dir(format!("{tree}{parent}{below}"))?;
-        }
-    }
-    bundle.nothing_left()
-}
-
-/// Where cgroups are mounted.
-fn trees() -> Result<Vec<String>> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let words = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let is_cgroup = |words: &Vec<&str>| matches!(words.get(2), Some(&("cgroup" | "cgroup2")));
-    Ok(words.filter(is_cgroup).filter_map(|words| Some((*words.get(1)?).to_owned())).collect())
-}
-
-#[test]
-fn relative_cgroup_paths_count_from_our_own() -> Result<()> {
-    for path in [Some("rel"), None] {
-        let bundle = Bundle::new(&["sleep", "1000"])?;
-        let name = path.map_or(bundle.id().to_owned(), |path| format!("{path}-{}", bundle.id()));
-        let given = path.map(|_| format!("../../{name}"));
-        bundle.change(|config| {
-            config["linux"]["cgroupsPath"] = given.map_or(Value::Null, Value::String);
-        })?;
-        bundle.start()?;
-        let membership = fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid()?))?;
-        let ours = fs::read_to_string("/proc/self/cgroup")?;
-        for (container, own) in membership.lines().zip(ours.lines()) {
-            let own = own.trim_end_matches('/');
-            let expected = match own.rsplit_once('/') {
-                Some((parent, _)) if !is_v1() => format!("{parent}/{name}"),
-                _ => format!("{own}/{name}"),
-            };
-            assert_eq!(container, expected);
-        }
-        bundle.leave_nothing()?;
-    }
-    Ok(())
-}
-
-#[test]
-fn a_cgroup_with_somebody_in_it_is_not_taken() -> Result<()> {
-    let first = running(json!({}))?;
-    let second = Bundle::new(&["true"])?;
-    second.change(|config| config["linux"]["cgroupsPath"] = json!(first.cgroup()))?;
-    let output = second.run()?;
-    assert_eq!(output.code, 1, "{output:?}");
-    let said = format!("cgroup {} is not empty: it has 1 process", first.cgroup());
-    assert!(output.stderr.contains(&said), "{output:?}");
-    assert!(output.stderr.contains("hint: each container needs a cgroup of its own"), "{output:?}");
-    second.ok(&["delete", "--force", second.id()])?;
-    assert_eq!(first.state()?["status"], "running");
-    first.leave_nothing()
-}
-
-#[test]
-fn an_empty_cgroup_that_is_there_is_used() -> Result<()> {
-    let bundle = Bundle::new(&["true"])?;
-    for tree in trees()? {
-        fs::create_dir(format!("{tree}{}", bundle.cgroup()))?;
-    }
-    assert_eq!(bundle.run()?.code, 0);
-    bundle.nothing_left()
 }
 
 #[test]
@@ -597,4 +309,130 @@ fn some_disk() -> Result<Option<String>> {
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     names.sort();
     names.first().map(|path| read(&path.join("dev"))).transpose()
+}
+
+#[test]
+fn huge_pages_are_limited() -> Result<()> {
+    let tree = trees()?.into_iter().find(|tree| tree.ends_with("/hugetlb"));
+    let is_old = tree.is_some();
+    let has_it = |tree: &String| {
+        let names = fs::read_to_string(Path::new(tree).join("cgroup.controllers"));
+        names.is_ok_and(|names| names.split_whitespace().any(|name| name == "hugetlb"))
+    };
+    let Some(tree) = tree.or(trees()?.into_iter().find(has_it)) else { return Ok(()) };
+    let bundle = bundle(
+        &["sleep", "1000"],
+        json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 4 << 20 }] }),
+    )?;
+    let (parent, path) = (bundle.cgroup(), format!("{}/box", bundle.cgroup()));
+    bundle.change(|config| config["linux"]["cgroupsPath"] = json!(path))?;
+    let control = format!("{tree}/cgroup.subtree_control");
+    let before = fs::read_to_string(&control).unwrap_or_default();
+    bundle.start()?;
+    let suffix = if is_old { "limit_in_bytes" } else { "max" };
+    for name in ["hugetlb.2MB", "hugetlb.2MB.rsvd"] {
+        let file = format!("{tree}{path}/{name}.{suffix}");
+        assert_eq!(read(Path::new(&file))?, (4 << 20).to_string(), "{file}");
+    }
+    let told = stats(&bundle)?;
+    assert_eq!(told["data"]["hugetlb"]["2MB"]["usage"], 0, "{told}");
+    bundle.ok(&["delete", "--force", bundle.id()])?;
+    for tree in trees()? {
+        fs::remove_dir(format!("{tree}{parent}"))?;
+    }
+    if !is_old && !before.contains("hugetlb") {
+        // Refused if somebody else has come to use it meanwhile.
+        let _ = fs::write(control, "-hugetlb");
+    }
+    bundle.nothing_left()
+}
+
+#[test]
+fn what_the_kernel_does_not_have_is_named() -> Result<()> {
+    let rate = json!([{ "major": 99, "minor": 99, "rate": 1000 }]);
+    let cases = [
+        (json!({ "blockIO": { "leafWeight": 300 } }), "cannot set block I/O leaf weight 300 on "),
+        (
+            json!({ "blockIO": { "throttleReadBpsDevice": rate } }),
+            "cannot set block I/O rate 99:99 ",
+        ),
+        (
+            json!({ "hugepageLimits": [{ "pageSize": "3MB", "limit": 3 << 20 }] }),
+            "cannot set huge page limit 3 MiB on ",
+        ),
+        (
+            json!({ "rdma": { "mlx5_1": { "hcaHandles": 3 } } }),
+            "cannot set rdma limit mlx5_1 hca_handle=3 on ",
+        ),
+        (
+            json!({ "memory": { "limit": 4 << 20, "swap": 2 << 20 } }),
+            "memory plus swap limit 2 MiB is out of range",
+        ),
+    ];
+    for (resources, said) in cases {
+        let bundle = bundle(&["true"], resources)?;
+        let output = bundle.run()?;
+        assert_eq!(output.code, 1, "{said}: {output:?}");
+        assert!(output.stderr.contains(said), "{said}: {output:?}");
+        bundle.nothing_left()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn limits_of_one_version_only() -> Result<()> {
+    let real_time = json!({ "cpu": { "realtimeRuntime": 1000, "realtimePeriod": 500_000 } });
+    let bundle = bundle(&["sleep", "1000"], real_time)?;
+    let file_of = |controller, name| file(&bundle.cgroup(), controller, name, name);
+    if !is_v1() {
+        let output = bundle.run()?;
+        assert!(output.stderr.contains("cgroup2 has no real-time limits"), "{output:?}");
+        return bundle.nothing_left();
+    }
+    if !Path::new(ROOT).join("cpu/cpu.rt_runtime_us").exists() {
+        return Ok(());
+    }
+    bundle.change(|config| {
+        config["linux"]["resources"]["memory"] = json!({ "disableOOMKiller": true });
+    })?;
+    bundle.start()?;
+    assert_eq!(read(&file_of("cpu", "cpu.rt_period_us"))?, "500000");
+    assert_eq!(read(&file_of("cpu", "cpu.rt_runtime_us"))?, "1000");
+    // A shorter period than the old time waits for the new time.
+    update(&bundle, &["--cpu-rt-period", "900", "--cpu-rt-runtime", "800"])?;
+    assert_eq!(read(&file_of("cpu", "cpu.rt_period_us"))?, "900");
+    assert!(read(&file_of("memory", "memory.oom_control"))?.contains("oom_kill_disable 1"));
+    bundle.leave_nothing()
+}
+
+#[test]
+fn no_processes_at_all_are_as_good_as_one() -> Result<()> {
+    let bundle = running(json!({ "pids": { "limit": 0 } }))?;
+    check(&bundle, &[("pids", "pids.max", "1", "pids.max", "1")])?;
+    bundle.leave_nothing()?;
+    let bundle = running(json!({ "pids": {} }))?;
+    check(&bundle, &[("pids", "pids.max", "max", "pids.max", "max")])?;
+    bundle.leave_nothing()
+}
+
+#[test]
+fn weights_of_block_io() -> Result<()> {
+    let bundle = bundle(&["sleep", "1000"], json!({ "blockIO": { "weight": 500 } }))?;
+    let output = bundle.detached(&["run", "--detach", "--bundle", &bundle.shown(), bundle.id()])?;
+    if output.code != 0 {
+        let said = format!("cannot set block I/O weight 500 on {}: ", bundle.cgroup());
+        assert!(output.stderr.contains(&said), "{output:?}");
+        assert!(
+            output.stderr.contains("hint: this kernel is built or booted without"),
+            "{output:?}"
+        );
+        return bundle.nothing_left();
+    }
+    let weight = |name: &str, expected: &str| {
+        let found =
+            read(&file(&bundle.cgroup(), "blkio", &format!("blkio.{name}"), &format!("io.{name}")));
+        found.is_ok_and(|text| text.ends_with(expected))
+    };
+    assert!(weight("bfq.weight", "500") || weight("weight", "500") || weight("weight", " 4950"));
+    bundle.leave_nothing()
 }

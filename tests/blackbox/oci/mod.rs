@@ -1,5 +1,6 @@
 //! `dhow oci`: bundles without a daemon, a file per feature.
 
+mod cgroups;
 mod engines;
 mod escapes;
 mod exec;
@@ -8,3 +9,4 @@ mod life;
 mod limits;
 mod run;
 mod terminal;
+mod update;

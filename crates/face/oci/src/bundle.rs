@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use dhow_cgroup::Layout;
 use dhow_error::{Error, Kind, Result};
 use dhow_spec::oci_runtime::Spec;
+use serde_json::Value;
 
 /// The configuration's name in a bundle.
 pub(crate) const CONFIG: &str = "config.json";
@@ -33,7 +34,8 @@ impl Bundle {
             let message = format!("cannot find the bundle {}", folder.display());
             Error::caused(Kind::NotFound, message, error)
         })?;
-        let (spec, text) = read_spec(&folder.join(CONFIG))?;
+        let (mut spec, text) = read_spec(&folder.join(CONFIG))?;
+        mean_zero(&mut spec, &text);
         Ok(Self { folder, spec, text })
     }
 
@@ -83,4 +85,25 @@ pub(crate) fn read_spec(path: &Path) -> Result<(Spec, Vec<u8>)> {
         Error::caused(Kind::Invalid, format!("{} is malformed", path.display()), error)
     })?;
     Ok((spec, text))
+}
+
+/// No limit on processes reads as a limit of 0. One that is written down is meant (runtime-spec 1.3), and is as
+/// good as one process: the first is there before it is limited.
+fn mean_zero(spec: &mut Spec, text: &[u8]) {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    if resources.and_then(|it| it.pids().as_ref()).is_none_or(|pids| pids.limit() != 0) {
+        return;
+    }
+    let value: Value = serde_json::from_slice(text).unwrap_or_default();
+    if value.pointer("/linux/resources/pids/limit").is_none_or(Value::is_null) {
+        return;
+    }
+    let pids = spec
+        .linux_mut()
+        .as_mut()
+        .and_then(|linux| linux.resources_mut().as_mut())
+        .and_then(|resources| resources.pids_mut().as_mut());
+    if let Some(pids) = pids {
+        pids.set_limit(1);
+    }
 }
