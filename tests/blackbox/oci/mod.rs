@@ -8,5 +8,6 @@ mod killed;
 mod life;
 mod limits;
 mod run;
+mod springboard;
 mod terminal;
 mod update;

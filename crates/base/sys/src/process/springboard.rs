@@ -53,6 +53,9 @@ global_asm!(
     "mov edx, 1",
     "mov eax, 72",
     "syscall",
+    // A container that executes /proc/self/exe once more has no channel.
+    "test eax, eax",
+    "js 33f",
     "test r12d, 4",
     "jz 34f",
     // At the gate: in nobody's reach, until somebody writes.
@@ -364,6 +367,12 @@ mod tests {
         let script = "[ $A$1 = bx ] && ! [ -e /proc/self/fd/5 ] && exit 7";
         let (packets, code) = jump(Jump::Itself, c"/bin/sh", &["sh", "-c", script, "-", "x"]);
         assert_eq!((packets, code), (vec![], Some(7)));
+    }
+
+    #[test]
+    fn it_works_once() {
+        let (packets, code) = jump(Jump::Itself, c"/proc/self/exe", &["/bin/true"]);
+        assert_eq!((packets, code), (vec![], Some(126)));
     }
 
     #[test]
