@@ -2,10 +2,12 @@
 //!
 //! Nothing here does I/O but for reading random bytes in [`ContainerId::random`].
 
+mod configuration;
 mod digest;
 mod id;
 mod reference;
 
+pub use configuration::{Configuration, ConfigurationError, LARGEST_CONFIGURATION};
 pub use digest::{Digest, DigestError, Hasher};
 pub use id::{ContainerId, IdError};
 pub use oci_spec::image as oci_image;

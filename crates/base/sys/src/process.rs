@@ -73,6 +73,27 @@ pub fn clone3(
     if pid == -1 && cgroup.is_none() && last_errno() == Errno::NOSYS {
         pid = clone_as_fork(namespaces, &mut pidfd);
     }
+    part(pid, pidfd, mask, body)
+}
+
+/// As [`clone3`] without new namespaces, but by clone(2): for processes under a seccomp filter, which mostly
+/// allows no other.
+///
+/// Errors: those of clone(2).
+pub fn fork(body: impl FnOnce() -> u8) -> Result<Child> {
+    let mut pidfd: libc::c_int = -1;
+    let mask = SignalMask::block_all();
+    let pid = clone_as_fork(Namespaces::NONE, &mut pidfd);
+    part(pid, pidfd, mask, body)
+}
+
+/// Where the two processes of a clone go their ways.
+fn part(
+    pid: libc::c_long,
+    pidfd: libc::c_int,
+    mask: SignalMask,
+    body: impl FnOnce() -> u8,
+) -> Result<Child> {
     if pid == 0 {
         let _guard = ExitGuard;
         let code = body();
@@ -81,7 +102,7 @@ pub fn clone3(
     let made = check(pid);
     mask.restore();
     made?;
-    // SAFETY: clone3 succeeded with CLONE_PIDFD, so the kernel has put a new descriptor here that nobody
+    // SAFETY: the clone succeeded with CLONE_PIDFD, so the kernel has put a new descriptor here that nobody
     // else knows of.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Child { pid: pid as i32, pidfd })

@@ -14,7 +14,8 @@ use std::time::SystemTime;
 use dhow_error::{Error, Kind, Result};
 use dhow_rootfs::Root;
 use dhow_runtime::{ConsoleSize, Creation, Launch, LaunchError, Running, Stdio, Ties, make_gate};
-use dhow_spec::oci_runtime::Process;
+use dhow_seccomp::SeccompError;
+use dhow_spec::oci_runtime::{Hooks, Process};
 use dhow_sys::event::{reap_blocking, send_signal};
 use dhow_sys::process::Reason;
 use dhow_sys::tty;
@@ -24,6 +25,7 @@ use crate::container::{Container, Folder, Init, Record, start_time};
 use crate::globals::Globals;
 use crate::handout;
 use crate::time;
+use crate::turns;
 use crate::words::{Flag, Words};
 
 /// The flags that `create` and `run` share.
@@ -62,6 +64,7 @@ pub(crate) fn make(
     let id = words.first()?;
     let folder = Folder::of(&globals.root, id)?;
     let mut bundle = Bundle::read(Path::new(words.value("bundle").unwrap_or(".")))?;
+    bundle.warnings.iter().for_each(|warning| globals.log.warning(warning));
     let listening = handout::listening();
     bundle.tell_listening(listening);
     let process = bundle.spec.process().as_ref();
@@ -77,23 +80,34 @@ pub(crate) fn make(
     let rootfs = bundle.rootfs()?;
     folder.claim(&globals.root)?;
     globals.log.debug(|| format!("creating container {id} of {}", bundle.folder.display()));
+    let mut after_hooks = None;
     let made = record(id, &bundle, &rootfs).and_then(|record| {
         let mut container = Container { folder: folder.clone(), record };
-        let running = begin(globals, &mut container, &bundle, rootfs, ties, words, beginning)?;
+        let manner = (beginning, words.is_on("no-pivot"));
+        let running =
+            begin(globals, &mut container, &bundle, rootfs, ties, manner).map_err(|failure| {
+                after_hooks = Some(container.record.clone()).filter(|_| failure.after_hooks);
+                failure.error
+            })?;
         Ok((container, running))
     });
     let (container, running) = made.inspect_err(|_| {
         // The first failure is the one to report; nothing but the folder is left by now.
         let _ = folder.remove();
+        if let Some(record) = &after_hooks {
+            turns::ended(record, &globals.log);
+        }
     })?;
     running.warnings.iter().for_each(|warning| globals.log.warning(warning));
-    match hand_out(&running, words) {
-        Ok(()) => Ok((container, running)),
-        Err(error) => {
-            abandon(&container, &running);
-            Err(error)
-        }
+    if let Err(error) = hand_out(&running, words) {
+        abandon(&container, &running);
+        turns::ended(&container.record, &globals.log);
+        return Err(error);
     }
+    if beginning != Beginning::AtGate {
+        turns::started(&container, &globals.log)?;
+    }
+    Ok((container, running))
 }
 
 fn record(id: &str, bundle: &Bundle, rootfs: &Path) -> Result<Record> {
@@ -104,7 +118,27 @@ fn record(id: &str, bundle: &Bundle, rootfs: &Path) -> Result<Record> {
     record.cgroup = bundle.cgroup(id)?;
     let annotations = bundle.spec.annotations().iter().flatten();
     record.annotations = annotations.map(|(key, value)| (key.clone(), value.clone())).collect();
+    record.hooks = bundle.spec.hooks().clone().filter(|hooks| *hooks != Hooks::default());
     Ok(record)
+}
+
+/// Why there is no process.
+struct Failure {
+    error: Error,
+    /// Whether hooks have been called by then.
+    after_hooks: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, after_hooks: false }
+    }
+}
+
+impl From<SeccompError> for Failure {
+    fn from(error: SeccompError) -> Self {
+        Error::from(error).into()
+    }
 }
 
 /// From the claimed folder to the process.
@@ -114,9 +148,8 @@ fn begin(
     bundle: &Bundle,
     rootfs: PathBuf,
     ties: Ties,
-    words: &Words,
-    beginning: Beginning,
-) -> Result<Running> {
+    (beginning, no_pivot): (Beginning, bool),
+) -> Result<Running, Failure> {
     let Container { folder, record } = container;
     folder.keep_config(&bundle.text)?;
     folder.keep(record)?;
@@ -129,6 +162,7 @@ fn begin(
     let seccomp = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let seccomp = seccomp.map(dhow_seccomp::compile).transpose()?;
     let cgroup = record.cgroup.clone();
+    let told = turns::told(record);
     let process = bundle.spec.process().as_ref();
     let process = process.ok_or_else(|| Error::invalid("config.json has no process"))?;
     let launch = Launch {
@@ -148,9 +182,11 @@ fn begin(
         record.init = Some(Init { pid, start_time });
         folder.keep(record).map_err(|error| lost(error.chain()))
     };
-    let no_pivot = words.is_on("no-pivot");
-    dhow_runtime::create(launch, Creation { ties, gate, no_pivot, born: &mut born })
-        .map_err(|error| globals.not_started(error))
+    let creation = Creation { ties, gate, told: &told, no_pivot, born: &mut born };
+    dhow_runtime::create(launch, creation).map_err(|error| {
+        let after_hooks = error.is_after_hooks();
+        Failure { error: globals.not_started(error), after_hooks }
+    })
 }
 
 /// Gives those who asked the terminal, the pid descriptor and the pid.

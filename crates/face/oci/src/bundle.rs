@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use dhow_cgroup::Layout;
 use dhow_error::{Error, Kind, Result};
 use dhow_spec::oci_runtime::Spec;
+use dhow_spec::{Configuration, LARGEST_CONFIGURATION};
 use serde_json::Value;
 
 /// The configuration's name in a bundle.
 pub(crate) const CONFIG: &str = "config.json";
 /// No configuration is larger.
-pub(crate) const LARGEST: u64 = 16 << 20;
+pub(crate) const LARGEST: u64 = LARGEST_CONFIGURATION as u64;
 
 /// A bundle that has been read.
 #[derive(Debug)]
@@ -23,20 +24,23 @@ pub(crate) struct Bundle {
     pub(crate) spec: Spec,
     /// Its configuration as it was written.
     pub(crate) text: Vec<u8>,
+    /// What of it was left out.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Bundle {
     /// Reads the bundle in `folder`.
     ///
-    /// Errors: not found; invalid, with line and column, if it is not what the specification says.
+    /// Errors: not found; invalid, by its place, for what is not as the specification says.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
         let folder = folder.canonicalize().map_err(|error| {
             let message = format!("cannot find the bundle {}", folder.display());
             Error::caused(Kind::NotFound, message, error)
         })?;
-        let (mut spec, text) = read_spec(&folder.join(CONFIG))?;
+        let (configuration, text) = read_configuration(&folder.join(CONFIG))?;
+        let Configuration { mut spec, warnings } = configuration;
         mean_zero(&mut spec, &text);
-        Ok(Self { folder, spec, text })
+        Ok(Self { folder, spec, text, warnings })
     }
 
     /// The folder of the root file system, absolute.
@@ -74,17 +78,19 @@ impl Bundle {
 }
 
 /// Reads a configuration, as a bundle or a container's state has it; also its bytes.
-pub(crate) fn read_spec(path: &Path) -> Result<(Spec, Vec<u8>)> {
+pub(crate) fn read_configuration(path: &Path) -> Result<(Configuration, Vec<u8>)> {
     let failed = |error: std::io::Error| {
         Error::caused(Kind::NotFound, format!("cannot read {}", path.display()), error)
             .with_hint("name the bundle's folder with --bundle")
     };
     let mut text = Vec::new();
-    fs::File::open(path).map_err(failed)?.take(LARGEST).read_to_end(&mut text).map_err(failed)?;
-    let spec = serde_json::from_slice(&text).map_err(|error| {
-        Error::caused(Kind::Invalid, format!("{} is malformed", path.display()), error)
-    })?;
-    Ok((spec, text))
+    // One byte more than is taken, so that it is refused for its size.
+    fs::File::open(path)
+        .map_err(failed)?
+        .take(LARGEST + 1)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
+    Ok((Configuration::parse(&text)?, text))
 }
 
 /// No limit on processes reads as a limit of 0. One that is written down is meant (runtime-spec 1.3), and is as

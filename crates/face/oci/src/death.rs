@@ -8,10 +8,12 @@ use dhow_sys::process::Reason;
 use dhow_sys::rustix::io::Errno;
 
 use crate::container::Container;
+use crate::log::Log;
+use crate::turns;
 
 /// Ends what is left of a container and removes all that belongs to it. Its folder is the last to go: as long
-/// as that is there, this can be done again.
-pub(crate) fn clear(container: &Container) -> Result<()> {
+/// as that is there, this can be done again. Its poststop hooks run after that.
+pub(crate) fn clear(container: &Container, log: &Log) -> Result<()> {
     let cgroup = container.cgroup()?;
     if container.record.init.is_some() {
         kill(container)?;
@@ -22,7 +24,9 @@ pub(crate) fn clear(container: &Container) -> Result<()> {
         // Whoever is in the group now is not its: that group was there before, and stays.
         let _ = cgroup.destroy();
     }
-    container.folder.remove()
+    container.folder.remove()?;
+    turns::ended(&container.record, log);
+    Ok(())
 }
 
 /// Kills a container's first process, and waits until it has ended.

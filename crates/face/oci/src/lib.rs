@@ -26,6 +26,7 @@ mod owner;
 mod signal;
 mod table;
 mod time;
+mod turns;
 mod words;
 
 use std::ffi::{CString, OsString};

@@ -42,6 +42,8 @@ pub struct PlanInput<'a> {
 #[derive(Debug)]
 pub struct Plan {
     root: PreparedRoot,
+    /// Whether it is attached where it is a directory.
+    root_at_its_path: bool,
     mounts: Vec<PreparedMount>,
     nodes: Option<Vec<Node>>,
     dev_read_only: bool,
@@ -94,6 +96,7 @@ impl Plan {
         let readonly = input.spec.root().as_ref().and_then(dhow_spec::oci_runtime::Root::readonly);
         Ok(Self {
             root: PreparedRoot::new(input.root)?,
+            root_at_its_path: false,
             mounts,
             nodes,
             dev_read_only,
@@ -116,6 +119,13 @@ impl Plan {
     /// lives, whatever becomes of the container.
     pub fn make_root(&self) -> Result<Option<OwnedFd>, Failure> {
         self.root.make()
+    }
+
+    /// Has the root attached at the path of its directory and not on "/", so that both it and the host's
+    /// files are found by path until the pivot. Of no effect on an overlay, which has no directory of its
+    /// own, and with an empty mount namespace, where there are no paths.
+    pub fn keep_root_at_its_path(&mut self) {
+        self.root_at_its_path = true;
     }
 
     /// Gets the user namespaces of id-mapped mounts; `container` is the container's own. In the parent, which
@@ -147,7 +157,7 @@ impl Plan {
             failure.with_hint("an overlay with a user namespace needs Linux 6.5")
         })?;
         let own = fcntl_dupfd_cloexec(root, 3).doing(|| "cannot keep the root")?;
-        let root = root::onto_slash(own)?;
+        let root = self.place(own)?;
         let covers = sources.covers;
         Ok(Inside { plan: self, root, is_bare: false, covers, procfs: OnceCell::new() })
     }
@@ -169,11 +179,20 @@ impl Plan {
         let root = match root {
             Some(root) => {
                 let own = fcntl_dupfd_cloexec(root, 3).doing(|| "cannot keep the root")?;
-                root::onto_slash(own)?
+                if bare.is_some() { root::onto_slash(own)? } else { self.place(own)? }
             }
             None => self.root.attach()?,
         };
         Ok(Inside { plan: self, root, is_bare: bare.is_some(), covers, procfs: OnceCell::new() })
+    }
+}
+
+impl Plan {
+    fn place(&self, mount: OwnedFd) -> Result<OwnedFd, Failure> {
+        match &self.root {
+            PreparedRoot::Dir(path) if self.root_at_its_path => root::onto(mount, path),
+            _ => root::onto_slash(mount),
+        }
     }
 }
 

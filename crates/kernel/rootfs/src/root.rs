@@ -13,7 +13,7 @@
 //! Invariants: nothing is ever attached in the host's mount namespace; layers' paths are the host's and
 //! trusted, what is in them is not.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -146,7 +146,12 @@ pub(crate) fn propagate(
 
 /// Attaches a detached mount on "/".
 pub(crate) fn onto_slash(mount: OwnedFd) -> Result<OwnedFd, Failure> {
-    move_mount(mount.as_fd(), c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    onto(mount, c"/")
+}
+
+/// Attaches a detached mount on a directory of the host's.
+pub(crate) fn onto(mount: OwnedFd, path: &CStr) -> Result<OwnedFd, Failure> {
+    move_mount(mount.as_fd(), c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .doing(|| "cannot attach the container's root")?;
     Ok(mount)
 }

@@ -28,11 +28,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_error::{Classify, Kind};
-use dhow_sys::rustix::io::Errno;
+use dhow_sys::rustix::io::{Errno, read, write};
 use dhow_sys::rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg,
-    socketpair, sockopt::set_socket_passcred,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
+    sockopt::set_socket_passcred,
 };
 
 use crate::error::LaunchError;
@@ -41,7 +41,6 @@ use crate::{command, exec};
 
 /// Where a container that is being created waits for its creator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Halt {
     /// It has done nothing yet.
     Born,
@@ -49,11 +48,30 @@ pub(crate) enum Halt {
     Entered,
     /// Its namespaces and mounts are there, its root is not yet the root.
     Mounted,
+    /// It has loaded a seccomp filter whose listener is its descriptor of that number.
+    Listened(i32),
 }
 
 impl Halt {
-    fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Born, Self::Entered, Self::Mounted].into_iter().find(|halt| *halt as u8 == byte)
+    fn encode(self) -> [u8; 5] {
+        let (first, number) = match self {
+            Self::Born => (0, 0_i32),
+            Self::Entered => (1, 0),
+            Self::Mounted => (2, 0),
+            Self::Listened(number) => (3, number),
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        [first, a, b, c, d]
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0, ..] => Some(Self::Born),
+            [1, ..] => Some(Self::Entered),
+            [2, ..] => Some(Self::Mounted),
+            [3, number @ ..] => Some(Self::Listened(i32::from_le_bytes(*number.first_chunk()?))),
+            _ => None,
+        }
     }
 }
 
@@ -104,12 +122,12 @@ struct Packet {
 impl Sender {
     /// Waits until the parent has done what is to be done there. Fails if it is gone.
     pub(crate) fn halt(&self, halt: Halt) -> Result<(), Errno> {
-        self.send(b'H', &[halt as u8])?;
-        let mut word = [0];
+        self.send(b'H', &halt.encode())?;
+        let mut word = [0; 1];
         loop {
-            match recv(&self.0, &mut word, RecvFlags::empty()) {
+            match read(&self.0, &mut word) {
                 Err(Errno::INTR) => {}
-                Ok((_, 0)) => return Err(Errno::PIPE),
+                Ok(0) => return Err(Errno::PIPE),
                 other => return other.map(drop),
             }
         }
@@ -148,12 +166,17 @@ impl Sender {
         let _ = self.send(b'F', &encode_failure(step, error));
     }
 
+    /// By write(2) and nothing else, which most seccomp profiles allow: a filter may be loaded by now.
     fn send(&self, what: u8, body: &[u8]) -> Result<(), Errno> {
-        let body = body.get(..LONGEST - 1).unwrap_or(body);
-        let parts = [IoSlice::new(std::slice::from_ref(&what)), IoSlice::new(body)];
+        let mut packet = [0; LONGEST];
+        let [first, rest @ ..] = &mut packet;
+        *first = what;
+        let length = body.len().min(rest.len());
+        for (place, byte) in rest.iter_mut().zip(body) {
+            *place = *byte;
+        }
         loop {
-            match sendmsg(&self.0, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
-            {
+            match write(&self.0, packet.get(..=length).unwrap_or_default()) {
                 Err(Errno::INTR) => {}
                 other => return other.map(drop),
             }
@@ -201,9 +224,9 @@ impl Receiver {
                 LaunchError::new("listen", Kind::Internal, message)
             })?;
             match packet.get(..received.length).unwrap_or_default().split_first() {
-                Some((b'H', [halt])) if trusted(received.sender) => {
+                Some((b'H', halt)) if trusted(received.sender) => {
                     report.other = received.sender;
-                    let halt = Halt::from_byte(*halt).zip(received.sender);
+                    let halt = Halt::decode(halt).zip(received.sender);
                     if let Some(Err(error)) = halt.map(|(halt, pid)| answer(halt, pid)) {
                         report.failure = Some(error);
                         return Ok(report);
@@ -363,6 +386,7 @@ mod tests {
         let (sender, receiver) = pair().unwrap();
         let child = std::thread::spawn(move || {
             sender.halt(Halt::Mounted).unwrap();
+            sender.halt(Halt::Listened(500)).unwrap();
             sender.ready(&Trace::new()).unwrap();
         });
         let mut halts = Vec::new();
@@ -372,7 +396,7 @@ mod tests {
         });
         child.join().unwrap();
         assert!(report.is_ok());
-        assert_eq!(halts, [(Halt::Mounted, ourselves())]);
+        assert_eq!(halts, [(Halt::Mounted, ourselves()), (Halt::Listened(500), ourselves())]);
     }
 
     #[test]

@@ -14,17 +14,19 @@ pub struct LaunchError {
     message: String,
     kind: Kind,
     hint: Option<String>,
+    after_hooks: bool,
 }
 
 impl LaunchError {
     /// A failure in `step`.
     pub fn new(step: &'static str, kind: Kind, message: impl Into<String>) -> Self {
-        Self { step, message: message.into(), kind, hint: None }
+        Self { step, message: message.into(), kind, hint: None, after_hooks: false }
     }
 
     /// A failure of another module, with its kind, its chain and its hint.
     pub(crate) fn classified(step: &'static str, error: &impl Classify) -> Self {
-        Self { step, message: chain(error), kind: error.kind(), hint: error.hint() }
+        let hint = error.hint();
+        Self { step, message: chain(error), kind: error.kind(), hint, after_hooks: false }
     }
 
     /// The same failure with a hint on what to do next.
@@ -37,6 +39,23 @@ impl LaunchError {
     /// Whether it failed, before anything was changed, because the program that tried is not sealed.
     pub fn wants_seal(&self) -> bool {
         self.step == unsealed::STEP
+    }
+
+    /// The same failure, of a container whose first hooks have been called.
+    #[must_use]
+    pub(crate) fn after_hooks(mut self) -> Self {
+        self.after_hooks = true;
+        self
+    }
+
+    /// Whether the container's first hooks had been called, so that its poststop hooks are due.
+    pub fn is_after_hooks(&self) -> bool {
+        self.after_hooks
+    }
+
+    /// Whether a hook has failed.
+    pub fn is_of_hooks(&self) -> bool {
+        self.step == crate::hooks::STEP
     }
 
     /// The step of the start that failed, such as `mounts` or `exec`.

@@ -26,13 +26,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use dhow_cgroup::{Entry, Layout};
 use dhow_error::Kind;
 use dhow_rootfs::{Console, private_procfs};
+use dhow_seccomp::Program;
 use dhow_spec::oci_runtime::Process;
 use dhow_sys::namespace::{self, Namespaces};
 use dhow_sys::process::{Kept, Reason, clone_bare, clone_sibling};
 use dhow_sys::rustix::io::Errno;
 
-use crate::channel;
+use crate::channel::{self, Halt};
 use crate::error::LaunchError;
+use crate::listener;
 use crate::parent::{self, Notes};
 use crate::process::{self, Prepared, ProcessInput, Progress};
 use crate::schedule::Affinity;
@@ -52,6 +54,9 @@ pub(crate) fn exec(
     let mut notes = Notes::default();
     notes.mark("begin");
     let seccomp = target.seccomp;
+    if seccomp.is_some_and(Program::notifies) && target.listener.is_none() {
+        return Err(listener::nobody());
+    }
     let input = ProcessInput {
         process,
         linux: target.linux,
@@ -104,7 +109,11 @@ pub(crate) fn exec(
         .around(|| clone_bare(directory.as_ref().map(AsFd::as_fd), &kept, body))?
         .map_err(not_cloned)?;
     notes.mark("clone");
-    parent::finish_joined(&child, receiver.hear(child.pid, &mut |_, _| Ok(())), notes)
+    let mut answer = |halt, pid| match (halt, &target.listener) {
+        (Halt::Listened(number), Some(listener)) => listener.give(pid, number),
+        _ => Ok(()),
+    };
+    parent::finish_joined(&child, receiver.hear(child.pid, &mut answer), notes)
 }
 
 /// The process that joins: confines itself and leaves a sibling in the container.

@@ -12,7 +12,7 @@
 //! The process has the FIFO open for both directions, so neither its waiting nor the starter's opening needs
 //! the other, and it needs no path and no system call but read and write: its root, user and seccomp filter
 //! are the container's by then. While it waits it holds nothing else: no descriptor but its streams and
-//! those that its command is to inherit, and it is not dumpable, so that what joins the container meanwhile
+//! those that its command and its hooks are to have, and it is not dumpable, so that what joins the container meanwhile
 //! finds no way out through it. It is a copy of its creator, which is sealed, or it is a springboard that
 //! waits likewise (CVE-2019-5736; [`crate::unsealed`]).
 
@@ -29,6 +29,7 @@ use dhow_sys::rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use crate::channel::{decode_failure, decode_refusal, encode_failure};
 use crate::command::Command;
 use crate::error::LaunchError;
+use crate::hooks::ReadyHooks;
 use crate::process::Progress;
 use crate::trace::Step;
 
@@ -119,7 +120,7 @@ fn system(errno: Errno) -> GateError {
 #[derive(Debug)]
 pub(crate) struct Gate {
     fifo: OwnedFd,
-    kept: Kept,
+    inherited: u32,
 }
 
 impl AsFd for Gate {
@@ -131,17 +132,17 @@ impl AsFd for Gate {
 impl Gate {
     /// With as many descriptors after the standard ones as the command is to inherit.
     pub(crate) fn new(fifo: OwnedFd, inherited: u32) -> Self {
-        let kept: Kept = [fifo.as_fd()].into_iter().collect();
-        Self { fifo, kept: kept.with_inherited(inherited) }
+        Self { fifo, inherited }
     }
 
-    /// Tells the parent that all is done, waits, and executes the command.
+    /// Tells the parent that all is done, waits, runs `hooks` and executes the command.
     ///
     /// What can be known of the command is told to the creator, as runc's users know it. It is looked for
     /// anew when it is executed: files come and go meanwhile.
     pub(crate) fn wait_and_execute(
         self,
         command: &Command,
+        hooks: Option<ReadyHooks>,
         board: Option<&Springboard>,
         progress: &mut Progress,
     ) -> ! {
@@ -156,18 +157,23 @@ impl Gate {
         if ready.is_err() {
             exit(1);
         }
-        let Self { fifo, kept } = self;
+        let Self { fifo, inherited } = self;
         if let Some(board) = board {
             // What is not to be kept is close-on-exec.
             progress.fail(&command.execute_by(board, fifo.as_fd()));
             exit(1);
         }
-        end_with_only(&kept, move |closed| {
+        let of_hooks = hooks.iter().flat_map(ReadyHooks::descriptors);
+        let kept: Kept = [fifo.as_fd()].into_iter().chain(of_hooks).collect();
+        end_with_only(&kept.with_inherited(inherited), move |closed| {
             if closed.is_err() || wait(&fifo).is_err() {
                 return 1;
             }
-            let error = command.execute();
-            let mut text = encode_failure(Step::Exec, &error);
+            let (step, error) = match hooks.map_or(Ok(()), ReadyHooks::run) {
+                Ok(()) => (Step::Exec, command.execute()),
+                Err(error) => (Step::Hooks, error),
+            };
+            let mut text = encode_failure(step, &error);
             text.truncate(LONGEST);
             // A starter that is gone learns from the code.
             let _ = write(&fifo, &text);

@@ -9,7 +9,7 @@
 //! All by raw system calls of this thread: glibc's setuid would look for other threads.
 
 use std::collections::HashSet;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use dhow_error::{Classify, Kind};
 use dhow_seccomp::{Flags, Program};
@@ -27,6 +27,7 @@ use dhow_sys::rustix::thread::{
 };
 use dhow_sys::seccomp::{self, LoadFlags};
 
+use crate::channel::{Halt, Sender};
 use crate::error::LaunchError;
 use crate::user;
 
@@ -46,7 +47,7 @@ pub(crate) struct Identity {
     gids: Vec<Gid>,
     sets: Sets,
     no_new_privs: bool,
-    filter: Option<(Vec<u64>, LoadFlags)>,
+    filter: Option<Filter>,
     /// Room for /etc/passwd and /etc/group, untouched (and so not resident) in the parent.
     passwd: Vec<u8>,
     group: Vec<u8>,
@@ -80,7 +81,7 @@ impl Identity {
             gids: Vec::with_capacity(64),
             sets: sets_of(process.capabilities().as_ref(), permitted, warn),
             no_new_privs: process.no_new_privileges().unwrap_or(false),
-            filter: seccomp.map(|program| (program.instructions().to_vec(), flags_of(program))),
+            filter: seccomp.map(Filter::new),
             passwd: Vec::with_capacity(LARGEST_FILE),
             group: Vec::with_capacity(LARGEST_FILE),
         })
@@ -117,7 +118,7 @@ impl Identity {
     }
 
     /// Becomes that user with those capabilities; loads the filter if that has to come first.
-    pub(crate) fn take_on(&mut self) -> Result<(), LaunchError> {
+    pub(crate) fn take_on(&mut self, sender: &Sender) -> Result<(), LaunchError> {
         caps::limit_bounding(self.sets.bounding)
             .map_err(|errno| failed("cannot limit the bounding set", errno))?;
         set_keep_capabilities(true).map_err(|errno| failed("cannot keep capabilities", errno))?;
@@ -129,7 +130,7 @@ impl Identity {
             .map_err(|errno| failed("cannot change capabilities", errno))?;
         if !self.no_new_privs && self.filter.is_some() {
             caps::raise_permitted().map_err(|errno| failed("cannot raise capabilities", errno))?;
-            self.load_filter()?;
+            self.load_filter(sender)?;
         }
         caps::apply(&self.sets).map_err(|errno| failed("cannot set capabilities", errno))?;
         if self.no_new_privs {
@@ -139,8 +140,8 @@ impl Identity {
     }
 
     /// Loads the filter where it can come last.
-    pub(crate) fn take_on_last(&self) -> Result<(), LaunchError> {
-        if self.no_new_privs && self.filter.is_some() { self.load_filter() } else { Ok(()) }
+    pub(crate) fn take_on_last(&self, sender: &Sender) -> Result<(), LaunchError> {
+        if self.no_new_privs && self.filter.is_some() { self.load_filter(sender) } else { Ok(()) }
     }
 
     fn change_user(&mut self) -> Result<(), Errno> {
@@ -152,12 +153,47 @@ impl Identity {
         set_thread_res_uid(uid, uid, uid)
     }
 
-    fn load_filter(&self) -> Result<(), LaunchError> {
-        let Some((instructions, flags)) = &self.filter else { return Ok(()) };
-        seccomp::load(instructions, *flags).map_err(|errno| {
+    fn load_filter(&self, sender: &Sender) -> Result<(), LaunchError> {
+        let Some(Filter { instructions, flags, notifies }) = &self.filter else { return Ok(()) };
+        let doing = |errno| {
             let message = format!("cannot load the seccomp filter: {}", Reason(errno));
             LaunchError::new("seccomp", Kind::Internal, message)
+        };
+        if !notifies {
+            return seccomp::load(instructions, *flags).map_err(doing);
+        }
+        let listener = seccomp::load_listened(instructions, *flags).map_err(doing)?;
+        // From here on any call but this may wait for whom the parent gives it to.
+        sender.halt(Halt::Listened(listener.as_raw_fd())).map_err(|errno| {
+            let message = format!("cannot hand over the seccomp listener: {}", Reason(errno));
+            LaunchError::new("seccomp", Kind::Internal, message)
         })
+    }
+}
+
+/// A filter to load.
+#[derive(Debug)]
+struct Filter {
+    instructions: Vec<u64>,
+    flags: LoadFlags,
+    /// Whether it needs a listener.
+    notifies: bool,
+}
+
+impl Filter {
+    fn new(program: &Program) -> Self {
+        let notifies = program.notifies();
+        let flag = |of: Flags, load: LoadFlags| {
+            if program.flags().contains(of) { load } else { LoadFlags::NONE }
+        };
+        let mut flags =
+            flag(Flags::LOG, LoadFlags::LOG) | flag(Flags::SPEC_ALLOW, LoadFlags::SPEC_ALLOW);
+        if notifies {
+            // The kernel takes it for a listener only.
+            flags = flags | flag(Flags::WAIT_KILLABLE, LoadFlags::WAIT_KILLABLE);
+        }
+        // TSYNC is about other threads, and here is none.
+        Self { instructions: program.instructions().to_vec(), flags, notifies }
     }
 }
 
@@ -218,13 +254,6 @@ fn sets_of(
         inheritable,
         ambient: wanted.ambient & own_permitted & inheritable,
     }
-}
-
-fn flags_of(program: &Program) -> LoadFlags {
-    let flag = |of: Flags, load: LoadFlags| {
-        if program.flags().contains(of) { load } else { LoadFlags::NONE }
-    };
-    flag(Flags::LOG, LoadFlags::LOG) | flag(Flags::SPEC_ALLOW, LoadFlags::SPEC_ALLOW)
 }
 
 fn failed(message: &str, errno: Errno) -> LaunchError {

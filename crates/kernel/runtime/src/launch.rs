@@ -22,6 +22,7 @@ use std::rc::Rc;
 use dhow_cgroup::{Cgroup, Entry, Layout, Mode};
 use dhow_error::Kind;
 use dhow_rootfs::{Bare, CgroupView, Inside, Plan, PlanInput, Sources, clean_path};
+use dhow_seccomp::Program;
 use dhow_spec::oci_runtime::{Hooks, Linux, LinuxResources, Spec};
 use dhow_sys::namespace::{self, Namespaces};
 use dhow_sys::process::{clone_sibling, clone3};
@@ -29,7 +30,9 @@ use dhow_sys::process::{clone_sibling, clone3};
 use crate::channel::{self, Answer, Halt, Receiver, Sender};
 use crate::devices::with_defaults;
 use crate::error::LaunchError;
+use crate::hooks::{HookPlan, Turns};
 use crate::labels;
+use crate::listener::{self, Listener};
 use crate::namespaces::NamespacePlan;
 use crate::netdevices::NetDevices;
 use crate::ownership::cgroup_owner;
@@ -40,7 +43,7 @@ use crate::trace::Step;
 use crate::tracers;
 use crate::unsealed::Start;
 use crate::userns::{self, UserNamespace};
-use crate::{Creation, Help, Launch, Running, Ties};
+use crate::{Creation, Help, Launch, Running, Ties, Told};
 
 const STEP: &str = "cgroup";
 
@@ -53,6 +56,7 @@ struct Prepare {
     no_pivot: bool,
     /// Whether the child halts for its parent.
     halts: bool,
+    turns: Option<Turns>,
     user: Option<UserNamespace>,
     /// What the parent gives to the network namespace.
     devices: Rc<NetDevices>,
@@ -75,17 +79,32 @@ pub(crate) fn launch(
         Start { process, linux, hooks, seccomp, joins: false }.check()?;
     }
     let (manner, mut born) = match creation {
-        Some(Creation { ties, gate, no_pivot, born }) => {
-            (Manner { ties, gate, no_pivot, halts: true }, Some(born))
+        Some(Creation { ties, gate, no_pivot, born, told }) => {
+            let turns = turns(launch.spec, told)?;
+            (Manner { ties, gate, no_pivot, halts: true, turns }, Some((born, told)))
         }
         None => (Manner::default(), None),
     };
+    let turns = manner.turns.clone();
+    let mut after_hooks = false;
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    if launch.seccomp.is_some_and(Program::notifies) && born.is_none() {
+        return Err(listener::nobody());
+    }
     let owner = cgroup_owner(launch.spec, layout.mode());
     let prepared = Prepare::new(launch, manner, &layout, &mut notes)?;
     let devices = Rc::clone(&prepared.devices);
     let mut answer = |halt, pid| match (halt, &mut born) {
-        (Halt::Born, Some(born)) => born(pid),
+        (Halt::Born, Some((born, _))) => born(pid),
         (Halt::Entered, _) => devices.move_to(pid),
+        (Halt::Mounted, _) => {
+            after_hooks = true;
+            turns.as_ref().map_or(Ok(()), |turns| turns.in_runtime(pid))
+        }
+        (Halt::Listened(number), Some((_, told))) => {
+            let listener = seccomp.and_then(|seccomp| Listener::of(seccomp, told, None));
+            listener.ok_or_else(listener::nobody)?.give(pid, number)
+        }
         _ => Ok(()),
     };
     notes.mark("plan");
@@ -99,7 +118,13 @@ pub(crate) fn launch(
         let _ = cgroup.kill();
         let _ = cgroup.destroy();
     }
-    result
+    result.map_err(|error| if after_hooks { error.after_hooks() } else { error })
+}
+
+/// The hooks of the configuration, if it has some.
+fn turns(spec: &Spec, told: &Told) -> Result<Option<Turns>, LaunchError> {
+    let plan = HookPlan::new(spec.hooks().as_ref())?;
+    Ok(if plan.is_empty() { None } else { Some(Turns { plan, told: told.clone() }) })
 }
 
 /// Limits the cgroup and starts the child in it.
@@ -203,6 +228,7 @@ struct Manner {
     gate: Option<OwnedFd>,
     no_pivot: bool,
     halts: bool,
+    turns: Option<Turns>,
 }
 
 impl Prepare {
@@ -213,7 +239,7 @@ impl Prepare {
         notes: &mut Notes,
     ) -> Result<Self, LaunchError> {
         let spec = launch.spec;
-        refuse_what_is_not_offered(spec)?;
+        refuse_what_is_not_offered(spec, manner.halts)?;
         let missing =
             || LaunchError::new("plan", Kind::Invalid, "the specification has no process");
         let process = spec.process().as_ref().ok_or_else(missing)?;
@@ -228,7 +254,7 @@ impl Prepare {
         let cgroups = views(layout.mode(), &layout.open(launch.cgroup), namespaces.new_cgroup);
         let own = namespaces.own();
         let devices = Rc::new(NetDevices::new(linux, own)?);
-        let plan = Plan::new(&PlanInput {
+        let mut plan = Plan::new(&PlanInput {
             spec,
             root: launch.root,
             cgroups: &cgroups,
@@ -236,6 +262,9 @@ impl Prepare {
             user_namespace,
         })
         .map_err(|error| LaunchError::classified("plan", &error))?;
+        if manner.turns.is_some() {
+            plan.keep_root_at_its_path();
+        }
         let input = ProcessInput {
             process,
             linux,
@@ -251,7 +280,8 @@ impl Prepare {
             .map_err(|error| LaunchError::classified("plan", &error))?;
         let process = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
         let (no_pivot, halts) = (manner.no_pivot, manner.halts);
-        Ok(Self { namespaces, plan, process, cwd, no_pivot, halts, user, devices })
+        let turns = manner.turns;
+        Ok(Self { namespaces, plan, process, cwd, no_pivot, halts, turns, user, devices })
     }
 
     /// The child, up to its command; comes back only with why it did not get there.
@@ -260,10 +290,10 @@ impl Prepare {
             Ok(()) => {}
             Err(error) => return error,
         }
-        let Self { plan, process, cwd, no_pivot, halts, .. } = self;
+        let Self { plan, process, cwd, no_pivot, halts, turns, .. } = self;
         progress.enter(Step::Root);
         match plan.attach_root(from.root, from.bare) {
-            Ok(inside) => furnish(&inside, process, &cwd, (halts, no_pivot), progress),
+            Ok(inside) => furnish(&inside, process, &cwd, (halts, no_pivot, turns), progress),
             Err(failure) => failure.into(),
         }
     }
@@ -316,10 +346,10 @@ impl Prepare {
         if let Err(error) = entered {
             return error;
         }
-        let Self { plan, process, cwd, no_pivot, halts, .. } = self;
+        let Self { plan, process, cwd, no_pivot, halts, turns, .. } = self;
         progress.enter(Step::Root);
         match plan.attach_root_as_user(root, sources) {
-            Ok(inside) => furnish(&inside, process, &cwd, (halts, no_pivot), progress),
+            Ok(inside) => furnish(&inside, process, &cwd, (halts, no_pivot, turns), progress),
             Err(failure) => failure.into(),
         }
     }
@@ -350,14 +380,19 @@ impl Prepare {
 /// not.
 fn furnish(
     inside: &Inside<'_>,
-    process: Prepared,
+    mut process: Prepared,
     cwd: &str,
-    (halts, no_pivot): (bool, bool),
+    (halts, no_pivot, turns): (bool, bool, Option<Turns>),
     progress: &mut Progress,
 ) -> LaunchError {
     let built = build(inside, &process, cwd, progress).and_then(|console| {
+        progress.enter(Step::Hooks);
         if halts {
             halt(Halt::Mounted, progress)?;
+        }
+        if let Some(turns) = turns {
+            turns.in_container(inside.root())?;
+            process.run_before_command(turns.before_command()?);
         }
         progress.enter(Step::Pivot);
         inside.pivot(no_pivot)?;
@@ -414,10 +449,11 @@ fn views(mode: Mode, cgroup: &Cgroup, own_namespace: bool) -> Vec<CgroupView> {
 }
 
 /// Settings that would otherwise be silently without effect.
-fn refuse_what_is_not_offered(spec: &Spec) -> Result<(), LaunchError> {
+fn refuse_what_is_not_offered(spec: &Spec, is_created: bool) -> Result<(), LaunchError> {
     let linux = spec.linux().as_ref();
-    if spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default()) {
-        return Err(LaunchError::new("plan", Kind::Unsupported, "hooks are not supported yet"));
+    if !is_created && spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default()) {
+        let message = "the daemon's containers have no hooks";
+        return Err(LaunchError::new("plan", Kind::Unsupported, message));
     }
     if linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
         if !std::path::Path::new("/sys/fs/resctrl/schemata").exists() {

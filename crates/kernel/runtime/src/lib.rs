@@ -18,11 +18,13 @@ mod devices;
 mod error;
 mod exec;
 mod gate;
+mod hooks;
 mod identity;
 mod init;
 mod labels;
 mod launch;
 mod limits;
+mod listener;
 mod namespaces;
 mod netdevices;
 mod ownership;
@@ -30,6 +32,7 @@ mod parent;
 mod process;
 mod schedule;
 mod stdio;
+mod told;
 mod trace;
 mod tracers;
 mod unsealed;
@@ -47,6 +50,9 @@ use serde::{Deserialize, Serialize};
 
 pub use error::LaunchError;
 pub use gate::{GateError, make_gate, open_gate};
+pub use hooks::{HookKind, HookPlan, poststart, poststop};
+pub use listener::Listener;
+pub use told::{SPECIFICATION, Status, Told};
 
 /// Everything that makes a new container.
 #[derive(Debug)]
@@ -81,6 +87,8 @@ pub struct Target<'a> {
     pub seccomp: Option<&'a Program>,
     /// The container's settings, for those that all of its processes have: memory policy and personality.
     pub linux: Option<&'a Linux>,
+    /// Who answers the calls that the filter hands over.
+    pub listener: Option<Listener<'a>>,
 }
 
 /// A process's standard streams.
@@ -137,6 +145,8 @@ pub struct Creation<'a> {
     /// The gate at which the process waits when all is done but executing the command ([`make_gate`]).
     /// Without one the command is executed at once.
     pub gate: Option<OwnedFd>,
+    /// What its hooks, and the listener of its seccomp filter, are told of it.
+    pub told: &'a Told,
     /// Whether the host's root is left beneath the container's instead of being let go of.
     pub no_pivot: bool,
     /// Told of the process's pid before the process has done anything. A failure ends it.

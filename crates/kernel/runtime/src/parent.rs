@@ -111,7 +111,7 @@ pub(crate) fn finish_joined(
                     Kind::Internal,
                     "the seccomp profile has killed the process before it could execute its command",
                 )
-                .with_hint("it must allow clone, setsid, prctl and sendmsg"),
+                .with_hint("it must allow clone, setsid, prctl and write"),
                 Err(error) => error,
                 Ok(_) => LaunchError::new(STEP, Kind::Internal, "the command's process is lost"),
             })

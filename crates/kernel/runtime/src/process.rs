@@ -37,6 +37,7 @@ use crate::channel::Sender;
 use crate::command::Command;
 use crate::error::LaunchError;
 use crate::gate::Gate;
+use crate::hooks::ReadyHooks;
 use crate::identity::Identity;
 use crate::labels::Labels;
 use crate::limits::Limits;
@@ -63,6 +64,8 @@ pub(crate) struct Prepared {
     gate: Option<Gate>,
     /// Where the command is executed from, if we are not sealed.
     pub(crate) board: Option<Springboard>,
+    /// The startContainer hooks.
+    before: Option<ReadyHooks>,
     prepared_outside: Cell<bool>,
 }
 
@@ -151,6 +154,7 @@ impl Prepared {
             ties: input.ties,
             gate: input.gate.map(|gate| Gate::new(gate, input.ties.descriptors)),
             board: None,
+            before: None,
             prepared_outside: Cell::new(false),
         })
     }
@@ -219,6 +223,11 @@ impl Prepared {
         self.labels.write(procfs)
     }
 
+    /// Has it run hooks, found in the container, before its command.
+    pub(crate) fn run_before_command(&mut self, hooks: ReadyHooks) {
+        self.before = Some(hooks);
+    }
+
     /// Becomes the command; comes back only with why not. `/` is the container's root by now, and this is
     /// the process to be.
     pub(crate) fn become_command(
@@ -238,8 +247,17 @@ impl Prepared {
         });
         match confined {
             Ok(()) => match self.gate.take() {
-                Some(gate) => gate.wait_and_execute(&self.command, self.board.as_ref(), progress),
-                None => self.execute(progress),
+                Some(gate) => {
+                    let board = self.board.as_ref();
+                    gate.wait_and_execute(&self.command, self.before.take(), board, progress)
+                }
+                None => match self.before.take().map_or(Ok(()), |hooks| {
+                    progress.enter(Step::Hooks);
+                    hooks.run()
+                }) {
+                    Ok(()) => self.execute(progress),
+                    Err(error) => error,
+                },
             },
             Err(error) => error,
         }
@@ -318,7 +336,7 @@ impl Prepared {
 
         progress.enter(Step::Identity);
         self.limits.set_umask();
-        self.identity.take_on()?;
+        self.identity.take_on(&progress.sender)?;
         match entered {
             Err(Errno::ACCESS | Errno::PERM) => self.enter_cwd().map_err(|e| self.cwd_error(e))?,
             other => other.map_err(|errno| self.cwd_error(errno))?,
@@ -343,7 +361,7 @@ impl Prepared {
 
     fn load_last_filter(&self, progress: &mut Progress) -> Result<(), LaunchError> {
         progress.enter(Step::Seccomp);
-        self.identity.take_on_last()?;
+        self.identity.take_on_last(&progress.sender)?;
         progress.enter(Step::Ready);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use dhow_sys::process::monotonic_ns;
 
 /// The number of steps.
-pub(crate) const STEPS: usize = 16;
+pub(crate) const STEPS: usize = 17;
 
 /// The steps that a child goes through, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Sysctls,
     /// Paths are masked and read-only.
     Protect,
+    /// Hooks have run.
+    Hooks,
     /// The root is `/`.
     Pivot,
     /// Standard streams, limits, working directory.
@@ -53,6 +55,7 @@ const ALL: [(Step, &str); STEPS] = [
     (Step::Console, "console"),
     (Step::Sysctls, "sysctls"),
     (Step::Protect, "protect"),
+    (Step::Hooks, "hooks"),
     (Step::Pivot, "pivot"),
     (Step::Setup, "setup"),
     (Step::User, "user"),

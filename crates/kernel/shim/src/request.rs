@@ -151,6 +151,7 @@ impl Shim {
             cgroup: &self.cgroup_path,
             seccomp: self.seccomp.as_ref(),
             linux: None,
+            listener: None,
         };
         let mut running: Running =
             dhow_runtime::exec(&target, &request.process, stdio, request.console_size)

@@ -38,6 +38,6 @@ fn run(globals: &Globals, words: &Words) -> Result<u8> {
             return Err(Error::conflict(message).with_hint("kill it first, or delete --force"));
         }
     }
-    death::clear(&container)?;
+    death::clear(&container, &globals.log)?;
     Ok(0)
 }

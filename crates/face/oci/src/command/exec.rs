@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use dhow_cgroup::Layout;
 use dhow_error::{Error, Kind, Result};
-use dhow_runtime::{Running, Target, Ties, exec_with};
+use dhow_runtime::{Listener, Running, Target, Ties, exec_with};
 use dhow_spec::oci_runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 use dhow_sys::event::{reap_blocking, send_signal};
 use dhow_sys::process::SignalMask;
@@ -23,6 +23,7 @@ use crate::container::{Container, Status};
 use crate::foreground;
 use crate::globals::Globals;
 use crate::handout;
+use crate::turns;
 use crate::words::{Flag, FlagsEnd, Words};
 
 pub(super) const COMMAND: Command = Command {
@@ -94,10 +95,18 @@ fn start(
         [] => container.record.cgroup.clone(),
         below => Layout::detect()?.below(&container.record.cgroup, below)?,
     };
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let seccomp = seccomp.map(dhow_seccomp::compile).transpose()?;
     let linux = spec.linux().as_ref();
-    let target = Target { pidfd: init.as_fd(), cgroup: &cgroup, seccomp: seccomp.as_ref(), linux };
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = profile.map(dhow_seccomp::compile).transpose()?;
+    let told = turns::told(&container.record);
+    let first = container.record.init.as_ref().map(|init| init.pid);
+    let target = Target {
+        pidfd: init.as_fd(),
+        cgroup: &cgroup,
+        seccomp: seccomp.as_ref(),
+        linux,
+        listener: profile.and_then(|profile| Listener::of(profile, &told, first)),
+    };
     let ties = Ties {
         dies_with_us: false,
         shares_keyring: false,

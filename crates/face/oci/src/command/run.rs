@@ -43,7 +43,7 @@ fn run(globals: &Globals, words: &Words) -> Result<u8> {
         .map_err(|error| error.context("run failed"))?;
     let code = foreground::stay(running)?;
     if !words.is_on("keep") {
-        death::clear(&container)?;
+        death::clear(&container, &globals.log)?;
     }
     Ok(code)
 }

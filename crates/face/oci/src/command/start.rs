@@ -8,6 +8,7 @@ use dhow_runtime::{GateError, open_gate};
 use super::{Command, PLAIN};
 use crate::container::{Container, Status};
 use crate::globals::Globals;
+use crate::turns;
 use crate::words::Words;
 
 pub(super) const COMMAND: Command =
@@ -26,11 +27,16 @@ fn run(globals: &Globals, words: &Words) -> Result<u8> {
     let gate = container.folder.gate();
     let opened = open_gate(&gate).map_err(|error| match error {
         GateError::NobodyWaits => stopped(),
+        GateError::Command(error) if error.is_of_hooks() => {
+            turns::failed(&container, error, &globals.log)
+        }
         other => Error::from(other).context("unable to start container process"),
     });
     // Nobody waits at it any more, whatever came of it.
     let _ = fs::remove_file(&gate);
-    opened.map(|()| 0)
+    opened?;
+    turns::started(&container, &globals.log)?;
+    Ok(0)
 }
 
 fn stopped() -> Error {

@@ -184,7 +184,7 @@ impl Container {
     /// Its configuration, as it was when it was created.
     #[allow(dead_code, reason = "of exec and update")]
     pub(crate) fn config(&self) -> Result<Spec> {
-        Ok(bundle::read_spec(&self.folder.0.join(bundle::CONFIG))?.0)
+        Ok(bundle::read_configuration(&self.folder.0.join(bundle::CONFIG))?.0.spec)
     }
 }
 

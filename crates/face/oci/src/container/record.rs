@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use dhow_error::{Error, Kind, Result};
+use dhow_spec::oci_runtime::Hooks;
 use serde::{Deserialize, Serialize};
 
 /// The version of the record's form.
@@ -28,6 +29,9 @@ pub(crate) struct Record {
     pub(crate) cgroup: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Its hooks, for after its start and after its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hooks: Option<Hooks>,
     /// Its first process, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<Init>,
@@ -54,6 +58,7 @@ impl Record {
             created,
             cgroup: String::new(),
             annotations: BTreeMap::new(),
+            hooks: None,
             init: None,
         }
     }

@@ -169,7 +169,13 @@ impl Stage {
         let seccomp = filter.as_ref();
         let spec: Spec = serde_json::from_value(self.spec.clone()).unwrap();
         let linux = spec.linux().as_ref();
-        let target = Target { pidfd: running.pidfd.as_fd(), cgroup: &self.cgroup, seccomp, linux };
+        let target = Target {
+            pidfd: running.pidfd.as_fd(),
+            cgroup: &self.cgroup,
+            seccomp,
+            linux,
+            listener: None,
+        };
         let (stdio, pipes) = pipes();
         let running = exec(&target, &process, stdio, None)?;
         Ok(gather(&running, pipes))
