@@ -83,6 +83,19 @@ const SECCOMP_FLAGS: &[&str] = &[
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
+const MEMORY_POLICY_MODES: &[&str] = &[
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+const MEMORY_POLICY_FLAGS: &[&str] =
+    &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+
 fn run(_: &Globals, _: &Words) -> Result<u8> {
     let mut text = Vec::new();
     let mut indented = Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
@@ -119,16 +132,20 @@ fn linux() -> Value {
             "knownFlags": SECCOMP_FLAGS,
             "supportedFlags": SECCOMP_FLAGS,
         },
-        "apparmor": { "enabled": false },
-        "selinux": { "enabled": false },
+        "apparmor": { "enabled": true },
+        "selinux": { "enabled": true },
         "intelRdt": { "enabled": false, "schemata": false, "monitoring": false },
+        "memoryPolicy": { "modes": MEMORY_POLICY_MODES, "flags": MEMORY_POLICY_FLAGS },
         "mountExtensions": { "idmap": { "enabled": true } },
+        "netDevices": { "enabled": true },
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use dhow_spec::oci_runtime::{Capability, Hooks, LinuxNamespaceType, LinuxSeccomp};
+    use dhow_spec::oci_runtime::{
+        Capability, Hooks, LinuxMemoryPolicy, LinuxNamespaceType, LinuxSeccomp,
+    };
 
     use super::*;
 
@@ -145,6 +162,10 @@ mod tests {
         for name in list("/linux/capabilities") {
             serde_json::from_value::<Capability>(json!(name)).unwrap();
             assert!(caps::by_name(&name).is_some(), "{name}");
+        }
+        for mode in list("/linux/memoryPolicy/modes") {
+            let policy = json!({ "mode": mode, "flags": MEMORY_POLICY_FLAGS });
+            serde_json::from_value::<LinuxMemoryPolicy>(policy).unwrap();
         }
         for name in list("/hooks") {
             let hooks: Hooks =
