@@ -11,3 +11,4 @@ mod run;
 mod springboard;
 mod terminal;
 mod update;
+mod users;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dhow_cgroup::Layout;
 use dhow_error::{Error, Kind, Result};
-use dhow_spec::oci_runtime::Spec;
+use dhow_spec::oci_runtime::{Mount, Spec};
 use dhow_spec::{Configuration, LARGEST_CONFIGURATION};
 use serde_json::Value;
 
@@ -40,6 +40,9 @@ impl Bundle {
         let (configuration, text) = read_configuration(&folder.join(CONFIG))?;
         let Configuration { mut spec, warnings } = configuration;
         mean_zero(&mut spec, &text);
+        for mount in spec.mounts_mut().iter_mut().flatten() {
+            find_source(mount, &folder);
+        }
         Ok(Self { folder, spec, text, warnings })
     }
 
@@ -74,6 +77,17 @@ impl Bundle {
         let place = layout.place(path, id)?;
         layout.open(&place).check_unused()?;
         Ok(place)
+    }
+}
+
+/// Makes the source of a bind that is relative to the bundle absolute.
+fn find_source(mount: &mut Mount, folder: &Path) {
+    let is_bind = |option: &String| option == "bind" || option == "rbind";
+    let binds =
+        mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(is_bind);
+    if let Some(source) = mount.source_mut().as_mut().filter(|source| binds && source.is_relative())
+    {
+        *source = folder.join(&source);
     }
 }
 
