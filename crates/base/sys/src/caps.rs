@@ -94,11 +94,16 @@ pub fn limit_bounding(keep: CapabilitySet) -> Result<()> {
         if keep.contains(one) {
             continue;
         }
-        match rustix::thread::capability_is_in_bounding_set(one) {
-            Ok(true) => rustix::thread::remove_capability_from_bounding_set(one)?,
-            Ok(false) => {}
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
             // The kernel knows no capability of this number, nor of any above.
             Err(Errno::INVAL) => return Ok(()),
+            // Without CAP_SETPCAP it refuses even what is not there.
+            Err(Errno::PERM) => match rustix::thread::capability_is_in_bounding_set(one) {
+                Ok(false) => {}
+                Err(Errno::INVAL) => return Ok(()),
+                _ => return Err(Errno::PERM),
+            },
             Err(errno) => return Err(errno),
         }
     }

@@ -73,7 +73,7 @@ impl Bundle {
         let linux = self.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
         let path = path.and_then(|path| path.to_str()).unwrap_or_default();
-        let layout = Layout::detect()?;
+        let layout = Layout::known()?;
         let place = layout.place(path, id)?;
         layout.open(&place).check_unused()?;
         Ok(place)
@@ -97,7 +97,8 @@ pub(crate) fn read_configuration(path: &Path) -> Result<(Configuration, Vec<u8>)
         Error::caused(Kind::NotFound, format!("cannot read {}", path.display()), error)
             .with_hint("name the bundle's folder with --bundle")
     };
-    let mut text = Vec::new();
+    // Room for most of them at once.
+    let mut text = Vec::with_capacity(16 << 10);
     // One byte more than is taken, so that it is refused for its size.
     fs::File::open(path)
         .map_err(failed)?

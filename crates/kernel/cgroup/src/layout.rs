@@ -5,7 +5,7 @@
 //! is preferred. Paths are below the mount point, so in a container's own cgroup namespace they are
 //! below what that container sees as the root.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dhow_sys::process::Reason;
 use dhow_sys::rustix::io::Errno;
@@ -70,6 +70,20 @@ impl Layout {
             return Err(CgroupError::NotMounted);
         }
         Ok(Self::from_hierarchies(v1, unified))
+    }
+
+    /// As [`Layout::detect`], but looked at once in the life of this process: for processes that make or
+    /// enter one container, and do not care what is mounted meanwhile.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn known() -> Result<Self> {
+        static KNOWN: OnceLock<Layout> = OnceLock::new();
+        if let Some(known) = KNOWN.get() {
+            return Ok(known.clone());
+        }
+        let detected = Self::detect()?;
+        Ok(KNOWN.get_or_init(|| detected).clone())
     }
 
     pub(crate) fn from_hierarchies(v1: Vec<Hierarchy>, unified: Option<Hierarchy>) -> Self {

@@ -75,7 +75,7 @@ pub(crate) fn exec(
     let mut prepared = Prepared::new(input, &mut |warning| notes.warnings.push(warning))?;
     let root = userns::root_of(target.pidfd)?;
     let classified = |error| LaunchError::classified("cgroup", &error);
-    let mut entry = Layout::detect()
+    let mut entry = Layout::known()
         .and_then(|layout| layout.open(target.cgroup).entry())
         .map_err(classified)?;
     notes.mark("plan");

@@ -69,7 +69,7 @@ pub(crate) fn launch(
 ) -> Result<Running, LaunchError> {
     let mut notes = Notes::default();
     notes.mark("begin");
-    let layout = Layout::detect().map_err(|error| LaunchError::classified(STEP, &error))?;
+    let layout = Layout::known().map_err(|error| LaunchError::classified(STEP, &error))?;
     let path = launch.cgroup.to_owned();
     let linux = launch.spec.linux().as_ref();
     let resources = with_defaults(linux.and_then(|linux| linux.resources().as_ref()));

@@ -93,7 +93,7 @@ fn start(
     let below: Vec<&str> = words.values("cgroup").collect();
     let cgroup = match below.as_slice() {
         [] => container.record.cgroup.clone(),
-        below => Layout::detect()?.below(&container.record.cgroup, below)?,
+        below => Layout::known()?.below(&container.record.cgroup, below)?,
     };
     let linux = spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());

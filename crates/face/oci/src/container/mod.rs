@@ -178,7 +178,7 @@ impl Container {
 
     /// Its control group.
     pub(crate) fn cgroup(&self) -> Result<Cgroup> {
-        Ok(Layout::detect()?.open(&self.record.cgroup))
+        Ok(Layout::known()?.open(&self.record.cgroup))
     }
 
     /// Its configuration, as it was when it was created.
