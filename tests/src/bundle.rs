@@ -116,7 +116,8 @@ impl Bundle {
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut oci = daemon::command(&self.binary);
         oci.args(["oci", "--root"]).arg(self.path("state")).args(arguments);
-        oci.stdin(Stdio::null());
+        // What a caller has in its environment is not for containers.
+        oci.env("SECRET", self.path("secret")).stdin(Stdio::null());
         Ok(oci)
     }
 

@@ -32,7 +32,6 @@ impl Attack {
         let (secret, victim) = (bundle.path("secret"), bundle.path("victim"));
         fs::write(&secret, "the host's\n")?;
         fs::create_dir(&victim)?;
-        fs::copy(env!("CARGO_BIN_EXE_intruder"), bundle.path("rootfs/intruder"))?;
         Ok(Self { bundle, secret, victim })
     }
 
@@ -41,8 +40,15 @@ impl Attack {
         let attack = Self::new(&["true"])?;
         let secret = attack.secret.to_string_lossy().into_owned();
         attack.bundle.args(&["/intruder", word, &secret])?;
+        attack.bring_intruder()?;
         attack.allow(more)?;
         Ok(attack)
+    }
+
+    /// Puts the intruder into the image.
+    fn bring_intruder(&self) -> Result<()> {
+        fs::copy(env!("CARGO_BIN_EXE_intruder"), self.bundle.path("rootfs/intruder"))?;
+        Ok(())
     }
 
     /// Gives the container's process these capabilities as well.

@@ -3,12 +3,13 @@
 //!   intruder hunt SECRET     in every other process that it sees, until /stop is there
 //!   intruder escape SECRET   by the classics of leaving a chroot, once
 //!
-//! SECRET is the path of a file of the host. Nothing printed means nothing found.
+//! SECRET is the path of a file of the host, which the environment of the runtime's caller has in it. Nothing printed means nothing found.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use dhow_tests::rustix::mount::{UnmountFlags, unmount};
@@ -16,6 +17,8 @@ use dhow_tests::rustix::process::{chdir, chroot};
 
 /// More files than this of others' are not held at once.
 const HELD: usize = 64;
+/// No more of an area of memory is looked at.
+const LARGEST: u64 = 256 * 1024;
 /// Enough to get from anywhere to a root.
 const UP: &str = "../../../../../../../../../../..";
 
@@ -68,9 +71,8 @@ fn look_into(
         {
             held.push((file, link.clone()));
         }
-        let memory = OpenOptions::new().read(true).write(true).open(process.join("mem"));
-        if memory.is_ok() && program().is_some() {
-            found.insert(format!("the memory of a process of {}", link.display()));
+        if remembers(process, secret) {
+            found.insert(format!("the caller's environment in a process of {}", link.display()));
         }
     }
     for entry in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
@@ -80,6 +82,24 @@ fn look_into(
             found.insert(format!("the host by the descriptor of {}", link.display()));
         }
     }
+}
+
+/// Whether the writable memory of a process has the secret's path in it: the caller's environment does.
+fn remembers(process: &Path, secret: &str) -> bool {
+    let Ok(memory) = File::open(process.join("mem")) else { return false };
+    let maps = fs::read_to_string(process.join("maps")).unwrap_or_default();
+    let area = |line: &str| {
+        let mut words = line.split(' ');
+        let (from, to) = words.next()?.split_once('-')?;
+        let (from, to) = (u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?);
+        words.next()?.starts_with("rw").then_some((from, (to - from).min(LARGEST)))
+    };
+    maps.lines().filter_map(area).any(|(from, length)| {
+        let mut bytes = vec![0; length as usize];
+        let count = memory.read_at(&mut bytes, from).unwrap_or(0);
+        let bytes = bytes.get(..count).unwrap_or_default();
+        bytes.windows(secret.len()).any(|part| part == secret.as_bytes())
+    })
 }
 
 /// A program of the container's own.

@@ -43,8 +43,10 @@ check "survives the daemon" "running" "$(dhow inspect -f '{{.State.Status}}' web
 dhow rm -f web hungry >/dev/null
 kill $daemon
 wait $daemon
-# The tests of the OCI runtime; those under engines need engines.
-DHOW_BIN=/bin/dhow blackbox --test-threads 2 oci:: --skip oci::engines >/tmp/suite 2>&1
+# The tests of the OCI runtime; those under engines need engines, and the kernel's version has no part in most
+# of the attacks, which repeat.
+skipped='--skip oci::engines --skip oci::escapes::races --skip oci::escapes::processes'
+DHOW_BIN=/bin/dhow blackbox --test-threads 2 oci:: $skipped >/tmp/suite 2>&1
 code=$?
 grep '^test result' /tmp/suite
 [ $code = 0 ] || sed -n '/^failures:/,$p' /tmp/suite

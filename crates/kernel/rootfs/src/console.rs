@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dhow_sys::beneath;
 use dhow_sys::mount::{attach, clone_tree};
-use dhow_sys::rustix::fs::{FsWord, Mode, OFlags, fstat, fstatfs, makedev};
+use dhow_sys::rustix::fs::{FsWord, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
 use dhow_sys::rustix::io::Errno;
 use dhow_sys::rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
@@ -50,8 +50,21 @@ impl Console {
     /// Puts the process's end at /dev/console as well.
     pub(crate) fn bind(&self, root: BorrowedFd<'_>) -> Result<(), Failure> {
         let doing = || "cannot make /dev/console";
-        let place = beneath::make_file(root, b"dev/console", Mode::from_raw_mode(0o755));
+        let place = console_of(root).doing(doing)?;
         let tree = clone_tree(&self.slave, false).doing(doing)?;
-        attach(tree.as_fd(), place.doing(doing)?.as_fd()).doing(doing)
+        attach(tree.as_fd(), place.as_fd()).doing(doing)
+    }
+}
+
+/// The place of /dev/console, made where it is missing. A link there would have the terminal cover whatever it
+/// leads to, such as a file of /proc by which somebody is confined later (CVE-2025-52565).
+fn console_of(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let (dev, name) = beneath::make_parent(root, b"dev/console", Mode::from_raw_mode(0o755))?;
+    if fstatfs(&dev)?.f_type == PROC_SUPER_MAGIC {
+        return Err(Errno::NXIO);
+    }
+    match beneath::open_direct(dev.as_fd(), name, OFlags::PATH) {
+        Err(Errno::NOENT) => beneath::make_file(dev.as_fd(), name, Mode::from_raw_mode(0o755)),
+        other => other,
     }
 }

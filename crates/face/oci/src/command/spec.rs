@@ -129,10 +129,11 @@ fn make_rootless(config: &mut Value, uid: u32, gid: u32) {
     mounts.retain(|mount| mount["type"] != "cgroup");
     for mount in mounts {
         if mount["destination"] == "/sys" {
-            // A sysfs shows a network, which has to be of the same user namespace.
+            // A sysfs shows a network, which has to be of the same user namespace. The control groups below
+            // it are read-only, too (CVE-2023-25809).
             *mount = json!({
                 "destination": "/sys", "type": "none", "source": "/sys",
-                "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
+                "options": ["rbind", "nosuid", "noexec", "nodev", "ro", "rro"],
             });
         } else if let Some(options) = mount["options"].as_array_mut() {
             // Ids that are not mapped.
