@@ -189,14 +189,16 @@ fn cve_2025_52881_writes_are_not_redirected() -> Result<()> {
     attack.failed()
 }
 
+/// What a container tries with control groups.
+const GROUPS: &str = "for it in $(find /sys/fs/cgroup -type d); do mkdir $it/made && echo made $it; done; \
+        for it in $(find /sys/fs/cgroup -name cgroup.procs -o -name release_agent -o -name tasks); do \
+        echo 0 > $it && echo wrote $it; done; mount -o remount,rw /sys/fs/cgroup && echo remounted; true";
+
 /// Without a cgroup namespace, and in a user namespace, the groups cannot be written to either.
 #[test]
 fn cve_2023_25809_control_groups_are_read_only() -> Result<()> {
-    let look = "for it in $(find /sys/fs/cgroup -type d); do mkdir $it/made && echo made $it; done; \
-        for it in $(find /sys/fs/cgroup -name cgroup.procs -o -name release_agent -o -name tasks); do \
-        echo 0 > $it && echo wrote $it; done; mount -o remount,rw /sys/fs/cgroup && echo remounted; true";
     for (mapped, own) in [(false, true), (false, false), (true, true), (true, false)] {
-        let attack = Attack::new(&["sh", "-c", &format!("({look}) 2>/dev/null")])?;
+        let attack = Attack::new(&["sh", "-c", &format!("({GROUPS}) 2>/dev/null")])?;
         attack.bundle.change(|config| {
             if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
                 namespaces.retain(|it| it["type"] != "cgroup");
@@ -218,4 +220,20 @@ fn cve_2023_25809_control_groups_are_read_only() -> Result<()> {
         attack.failed()?;
     }
     Ok(())
+}
+
+/// The configuration for who is not root shows the host's /sys.
+#[test]
+fn cve_2023_25809_the_hosts_sys_is_read_only() -> Result<()> {
+    let attack = Attack::new(&["true"])?;
+    fs::remove_file(attack.bundle.path("config.json"))?;
+    attack.bundle.ok(&["spec", "--rootless", "--bundle", &attack.bundle.shown()])?;
+    attack.bundle.args(&["sh", "-c", &format!("({GROUPS}) 2>/dev/null")])?;
+    attack.bundle.change(|config| {
+        config["process"]["terminal"] = json!(false);
+        config["linux"]["cgroupsPath"] = json!(attack.bundle.cgroup());
+    })?;
+    let run = attack.bundle.run()?;
+    assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{run:?}");
+    attack.failed()
 }
