@@ -8,7 +8,7 @@
 use std::str::FromStr;
 
 use dhow_error::{Classify, Kind};
-use oci_spec::runtime::{Capability, Spec};
+use oci_spec::runtime::{Capability, LinuxSchedulerFlag, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -60,9 +60,12 @@ impl Configuration {
     pub fn parse(json: &[u8]) -> Result<Self, ConfigurationError> {
         let mut warnings = Vec::new();
         let spec: Spec = match read(json) {
-            Err(ConfigurationError::Value { path, .. }) if path.starts_with(CAPABILITIES) => {
+            Err(ConfigurationError::Value { path, .. })
+                if [CAPABILITIES, SCHEDULER_FLAGS].iter().any(|it| path.starts_with(it)) =>
+            {
                 let mut value: Value = read(json)?;
                 leave_out_unknown(&mut value, &mut warnings);
+                name_scheduler_flags(&mut value);
                 serde_path_to_error::deserialize(value).map_err(at_place)?
             }
             other => other?,
@@ -81,6 +84,14 @@ impl Configuration {
 
 /// Where the capabilities are.
 const CAPABILITIES: &str = "process.capabilities";
+
+/// Where the scheduler's flags are.
+const SCHEDULER_FLAGS: &str = "process.scheduler.flags";
+/// Names of those flags that the types know by another one.
+const OTHERWISE_NAMED: [(&str, LinuxSchedulerFlag); 2] = [
+    ("SCHED_FLAG_RESET_ON_FORK", LinuxSchedulerFlag::SchedResetOnFork),
+    ("SCHED_FLAG_DL_OVERRUN", LinuxSchedulerFlag::SchedFlagDLOverrun),
+];
 
 /// Reads the first JSON value, which is to be the only one.
 fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigurationError> {
@@ -108,6 +119,17 @@ fn at_place(error: serde_path_to_error::Error<serde_json::Error>) -> Configurati
 
 fn wrong(path: &str, what: impl Into<String>) -> ConfigurationError {
     ConfigurationError::Value { path: path.to_owned(), what: what.into() }
+}
+
+/// Gives the scheduler's flags the names that the types know.
+fn name_scheduler_flags(configuration: &mut Value) {
+    let flags = configuration.pointer_mut("/process/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        let known = OTHERWISE_NAMED.iter().find(|(name, _)| flag.as_str() == Some(name));
+        if let Some(Ok(name)) = known.map(|(_, known)| serde_json::to_value(known)) {
+            *flag = name;
+        }
+    }
 }
 
 /// Takes capabilities that nobody knows out of all sets.
@@ -251,6 +273,24 @@ mod tests {
         assert_eq!(
             said(&vec![b' '; LARGEST_CONFIGURATION + 1]),
             "config.json: it is larger than 16 MiB"
+        );
+    }
+
+    #[test]
+    fn flags_of_schedulers_by_the_specifications_names() {
+        let mut configuration = serde_json::to_value(Spec::default()).unwrap();
+        configuration["process"]["scheduler"] = serde_json::json!({ "policy": "SCHED_DEADLINE",
+            "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_RECLAIM"] });
+        let read = Configuration::parse(&serde_json::to_vec(&configuration).unwrap()).unwrap();
+        let process = read.spec.process().clone().unwrap();
+        let flags = process.scheduler().clone().unwrap().flags().clone().unwrap();
+        assert_eq!(
+            flags,
+            [
+                LinuxSchedulerFlag::SchedResetOnFork,
+                LinuxSchedulerFlag::SchedFlagDLOverrun,
+                LinuxSchedulerFlag::SchedFlagReclaim,
+            ]
         );
     }
 
