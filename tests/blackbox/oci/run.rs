@@ -25,9 +25,11 @@ fn mistakes_are_told() -> Result<()> {
     assert_ne!(missing.code, 0);
     assert!(missing.stderr.contains("nosuch"), "{}", missing.stderr);
     assert_eq!(fs::read_dir(bundle.path("state"))?.count(), 0);
-    for (arguments, said) in [(&["run", "../x"][..], "invalid container ID"), (&["nope"], "nope")] {
+    for (arguments, code, said) in
+        [(&["run", "../x"][..], 1, "invalid container ID"), (&["nope"], 3, "nope")]
+    {
         let output = bundle.oci(arguments)?;
-        assert_eq!(output.code, 1, "{output:?}");
+        assert_eq!(output.code, code, "{output:?}");
         assert!(output.stderr.contains(said), "{}", output.stderr);
     }
     assert!(bundle.ok(&["--version"])?.contains("spec: "));

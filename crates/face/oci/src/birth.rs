@@ -99,7 +99,7 @@ pub(crate) fn make(
         }
     })?;
     running.warnings.iter().for_each(|warning| globals.log.warning(warning));
-    if let Err(error) = hand_out(&running, words) {
+    if let Err(error) = folder.finish().and_then(|()| hand_out(&running, words)) {
         abandon(&container, &running);
         turns::ended(&container.record, &globals.log);
         return Err(error);

@@ -45,6 +45,8 @@ use log::Log;
 
 /// The name under which the sealed binary is called.
 pub const SEALED_ARGV0: &str = "dhow-oci";
+/// The exit code for a command that is not there, as runc's.
+const NO_COMMAND: u8 = 3;
 /// The version of the runtime specification.
 pub(crate) const SPECIFICATION: &str = "1.3.0";
 
@@ -87,7 +89,10 @@ fn perform(arguments: Vec<OsString>, root: &Path, sealed: bool) -> ExitCode {
     }
     let command = match Command::named(name) {
         Ok(command) => command,
-        Err(error) => return failed(&globals.log, &error, 1),
+        Err(error) => {
+            let code = if error.kind() == Kind::Invalid { NO_COMMAND } else { 1 };
+            return failed(&globals.log, &error, code);
+        }
     };
     let words = match command.read(rest) {
         Ok(words) if words.help => return told(&globals.log, &command.help()),

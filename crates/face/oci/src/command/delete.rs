@@ -18,17 +18,19 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(globals: &Globals, words: &Words) -> Result<u8> {
     let (id, force) = (words.first()?, words.is_on("force"));
-    let container = match Container::load(&globals.root, id) {
+    let mut found = Container::load(&globals.root, id);
+    if force && found.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
+        found = Container::load_unfinished(&globals.root, id);
+    }
+    let container = match found {
         Ok(container) => container,
-        Err(error) => {
+        Err(_) if force => {
             // A create that was killed before it had a record has nothing but its folder; a record that
             // cannot be read names nothing that could be ended.
-            let not_there = error.kind() == Kind::NotFound;
-            if not_there || force {
-                Folder::of(&globals.root, id)?.remove()?;
-            }
-            return if force { Ok(0) } else { Err(error) };
+            Folder::of(&globals.root, id)?.remove()?;
+            return Ok(0);
         }
+        Err(error) => return Err(error),
     };
     if !force {
         let status = container.status()?;

@@ -14,7 +14,7 @@ fn run(globals: &Globals, words: &Words) -> Result<u8> {
     let container = Container::load(&globals.root, words.first()?)?;
     match container.status()? {
         Status::Running | Status::Created => container.cgroup()?.freeze()?,
-        Status::Paused => return Err(Error::conflict("container is paused already")),
+        Status::Paused => return Err(Error::conflict("container not running: it is paused")),
         Status::Stopped => return Err(Error::conflict("container not running")),
     }
     Ok(0)

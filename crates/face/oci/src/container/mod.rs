@@ -3,8 +3,9 @@
 //! ```text
 //!   <root>/<id>/            made first: it claims the id
 //!     config.json           the bundle's configuration as it was at the create
-//!     state.json            the record; written before the cgroup is made, and again when its process is
-//!                           born and has done nothing yet
+//!     creating.json         the record while it is made; written before the cgroup is, and again when its
+//!                           process is born and has done nothing yet. Only delete --force looks at it
+//!     state.json            the same record, renamed when it is made: from here on it exists
 //!     exec.fifo             the gate, from create until start (dhow_runtime::open_gate)
 //!
 //!   creating ──► created ──► running ◄──► paused
@@ -36,6 +37,7 @@ pub(crate) use record::{Init, Record};
 use crate::bundle;
 
 const STATE: &str = "state.json";
+const CREATING: &str = "creating.json";
 const GATE: &str = "exec.fifo";
 /// The longest id.
 const LONGEST_ID: usize = 1024;
@@ -110,11 +112,19 @@ impl Folder {
         record::replace(&self.0, bundle::CONFIG, text)
     }
 
-    /// Keeps the record.
+    /// Keeps the record of a container that is being made.
     pub(crate) fn keep(&self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec(record)
             .map_err(|error| Error::caused(Kind::Internal, "cannot write the record", error))?;
-        record::replace(&self.0, STATE, &text)
+        record::replace(&self.0, CREATING, &text)
+    }
+
+    /// The container that is being made is made.
+    pub(crate) fn finish(&self) -> Result<()> {
+        fs::rename(self.0.join(CREATING), self.0.join(STATE)).map_err(|error| {
+            let message = format!("cannot keep the record in {}", self.0.display());
+            Error::caused(Kind::Internal, message, error)
+        })
     }
 
     /// Removes it with all that is in it; one that is not there is fine.
@@ -145,6 +155,15 @@ impl Container {
     pub(crate) fn load(root: &Path, id: &str) -> Result<Self> {
         let folder = Folder::of(root, id)?;
         let record = record::read(&folder.0.join(STATE))?;
+        Ok(Self { folder, record })
+    }
+
+    /// Looks up one whose making was not finished, because it goes on or was killed.
+    ///
+    /// Errors: as [`Container::load`].
+    pub(crate) fn load_unfinished(root: &Path, id: &str) -> Result<Self> {
+        let folder = Folder::of(root, id)?;
+        let record = record::read(&folder.0.join(CREATING))?;
         Ok(Self { folder, record })
     }
 
