@@ -155,8 +155,10 @@ fn compare(sections: &[Section], shown: &Shown) -> Vec<String> {
         if rules.iter().take(at).any(|other| other.id == *id) {
             faults.push(format!("{RULES} has two rules {id}"));
         }
-        if shown.contains_key(id) && rule.gap.is_some() {
-            faults.push(format!("{RULES}: {id} has a gap and is shown"));
+        match (shown.contains_key(id), &rule.gap) {
+            (true, Some(_)) => faults.push(format!("{RULES}: {id} has a gap and is shown")),
+            (false, None) => faults.push(format!("{RULES}: {id} is not shown and has no gap")),
+            _ => {}
         }
     }
     faults
@@ -203,7 +205,7 @@ mod tests {
         assert_eq!(shown["a/one-1"], ["`t.rs` it does"]);
         assert_eq!(shown["a/one-2"], ["`s.sh` in there (in the guest)"]);
         let faults = compare(&sections, &shown);
-        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults.len(), 3, "{faults:?}");
         let text = render(&sections, &shown);
         assert!(text.contains("| a/one-1 | First, and on. | `t.rs` it does |"), "{text}");
         assert!(text.contains("| a/one-3 | Third. | nothing yet |"), "{text}");

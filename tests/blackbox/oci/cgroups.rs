@@ -16,6 +16,7 @@ pub(super) fn trees() -> Result<Vec<String>> {
     Ok(words.filter(is_cgroup).filter_map(|words| Some((*words.get(1)?).to_owned())).collect())
 }
 
+/// Shows: config-linux/cgroups-path-1
 #[test]
 fn absolute_cgroup_paths_count_from_the_root() -> Result<()> {
     let bundle = Bundle::new(&["sleep", "1000"])?;
@@ -36,6 +37,7 @@ fn absolute_cgroup_paths_count_from_the_root() -> Result<()> {
     bundle.nothing_left()
 }
 
+/// Shows: config-linux/cgroups-path-2
 #[test]
 fn relative_cgroup_paths_count_from_our_own() -> Result<()> {
     for path in [Some("rel"), None] {
@@ -61,6 +63,7 @@ fn relative_cgroup_paths_count_from_our_own() -> Result<()> {
     Ok(())
 }
 
+/// Shows: config-linux/cgroups-1
 #[test]
 fn a_cgroup_with_somebody_in_it_is_not_taken() -> Result<()> {
     let first = running(json!({}))?;
@@ -76,6 +79,7 @@ fn a_cgroup_with_somebody_in_it_is_not_taken() -> Result<()> {
     first.leave_nothing()
 }
 
+/// Shows: runtime/delete-3
 #[test]
 fn an_empty_cgroup_that_is_there_is_used() -> Result<()> {
     let bundle = Bundle::new(&["true"])?;

@@ -233,6 +233,7 @@ fn a_hook_that_takes_too_long_is_killed() -> Result<()> {
 }
 
 /// Shows: config/hooks-1, config/hooks-2
+/// Shows: config/hooks-2
 #[test]
 fn hooks_that_cannot_be_are_refused_before_anything_is_made() -> Result<()> {
     let cases = [

@@ -24,6 +24,8 @@ fn until_up(bundle: &Bundle) -> Result<()> {
     eventually("up", || Ok(bundle.said()?.contains("up\n")))
 }
 
+/// Shows: runtime/scope-1, runtime/state-1, runtime/state-3, runtime/state-4, runtime/lifecycle-2
+/// Shows: runtime/lifecycle-8, runtime/operations-1
 #[test]
 fn a_container_goes_through_its_statuses() -> Result<()> {
     let bundle = Bundle::new(FOREVER)?;
@@ -55,6 +57,8 @@ fn a_container_goes_through_its_statuses() -> Result<()> {
     bundle.nothing_left()
 }
 
+/// Shows: runtime/state-2, runtime/query-1, runtime/query-2, runtime/start-1, runtime/start-2
+/// Shows: runtime/kill-1, runtime/kill-2, runtime/delete-1, runtime/delete-2
 #[test]
 fn what_a_status_does_not_allow_is_refused() -> Result<()> {
     let bundle = Bundle::new(FOREVER)?;
@@ -100,6 +104,7 @@ fn a_created_container_is_deleted_without_force() -> Result<()> {
     bundle.nothing_left()
 }
 
+/// Shows: runtime/lifecycle-1, runtime/errors-1
 #[test]
 fn a_command_that_is_not_there_fails_the_create() -> Result<()> {
     let bundle = Bundle::new(&["nosuch"])?;
@@ -152,6 +157,7 @@ fn a_detached_container_stays() -> Result<()> {
     bundle.leave_nothing()
 }
 
+/// Shows: runtime/kill-3
 #[test]
 fn signals_reach_the_container_in_the_foreground() -> Result<()> {
     use dhow_sys::rustix::process::{Pid, Signal, kill_process};

@@ -140,6 +140,7 @@ fn a_quota_throttles() -> Result<()> {
     bundle.leave_nothing()
 }
 
+/// Shows: config-linux/device-list-1
 #[test]
 fn devices_are_those_allowed() -> Result<()> {
     // The console (5:1) and null are every container's; kmsg (1:11) is only this one's, for reading.
@@ -236,6 +237,7 @@ fn features_are_told() -> Result<()> {
     Ok(())
 }
 
+/// Shows: config-linux/unified-1, config-linux/unified-2, config-linux/unified-3
 #[test]
 fn raw_values_of_cgroup2() -> Result<()> {
     let values = json!({ "unified": { "cgroup.max.descendants": "5" } });
@@ -379,6 +381,7 @@ fn what_the_kernel_does_not_have_is_named() -> Result<()> {
     Ok(())
 }
 
+/// Shows: config-linux/unified-4
 #[test]
 fn limits_of_one_version_only() -> Result<()> {
     let real_time = json!({ "cpu": { "realtimeRuntime": 1000, "realtimePeriod": 500_000 } });

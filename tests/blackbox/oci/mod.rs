@@ -8,6 +8,7 @@ mod hooks;
 mod killed;
 mod life;
 mod limits;
+mod rules;
 mod run;
 mod seccomp;
 mod springboard;

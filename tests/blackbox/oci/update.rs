@@ -143,6 +143,7 @@ fn a_running_container_is_updated_by_a_file() -> Result<()> {
     bundle.leave_nothing()
 }
 
+/// Shows: config-linux/memory-1
 #[test]
 fn an_update_that_fails_changes_nothing_and_says_why() -> Result<()> {
     let keep = "x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo; while :; do sleep 1000; done";

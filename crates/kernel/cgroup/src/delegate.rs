@@ -57,6 +57,7 @@ mod tests {
     use crate::controller::Controllers;
     use crate::layout::{Hierarchy, Layout};
 
+    /// Shows: config-linux/cgroup-ownership-1
     #[test]
     fn only_what_a_delegate_needs_changes_hands() {
         let root = tempfile::tempdir().unwrap();

@@ -104,6 +104,7 @@ fn names_processes_and_cgroup_are_its_own() {
     assert!(lines[2].parse::<u32>().unwrap() <= 4, "{}", output.out);
 }
 
+/// Shows: config/rlimits-2
 #[test]
 fn limits_hold() {
     let stage = Stage::new("ulimit -n; umask; cat /proc/self/oom_score_adj")
@@ -129,6 +130,7 @@ fn sysctls_are_set() {
     assert_eq!(output.out, "0\n");
 }
 
+/// Shows: config-linux/default-devices-2
 #[test]
 fn a_terminal_is_its_own() {
     let stage = Stage::new(

@@ -26,6 +26,7 @@ fn options_of(output: &str, path: &str) -> String {
 }
 
 /// Shows: config/mount-options-1, config/mount-options-2
+/// Shows: config/mount-options-2
 #[test]
 fn attributes_of_a_bind() {
     let stage = Stage::new("cat /proc/self/mountinfo");

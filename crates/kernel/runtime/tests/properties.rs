@@ -235,6 +235,7 @@ fn another_file_at_a_devices_path() {
 }
 
 /// Shows: config/oom-score-1, config/oom-score-2
+/// Shows: config/oom-score-2
 #[test]
 fn without_a_score_it_stays() {
     let ours = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
@@ -306,6 +307,7 @@ fn clocks_with_an_offset() {
 }
 
 /// Shows: config-linux/namespaces-1, config-linux/namespaces-3
+/// Shows: config-linux/namespaces-3
 #[test]
 fn a_namespace_of_another_kind_is_refused() {
     let mut stage = Stage::new("true");
