@@ -39,7 +39,7 @@ const MODULES: &[&str] = &[
 ];
 
 /// A guest that has not ended by then hangs.
-const PATIENCE_SECONDS: &str = "900";
+const PATIENCE_SECONDS: &str = "1500";
 
 /// Boots the guest and checks what it says.
 pub(crate) fn run(profile: Profile) -> Result<()> {
@@ -114,7 +114,7 @@ fn entry(folder: &Path, is_meant: impl Fn(&str) -> bool) -> Result<PathBuf> {
 }
 
 /// Lays the guest's tree out and packs it.
-fn initramfs(folder: &Path, dhow: &Path, suite: &Path, kernel: &Kernel) -> Result<PathBuf> {
+fn initramfs(folder: &Path, dhow: &Path, suite: &[PathBuf], kernel: &Kernel) -> Result<PathBuf> {
     let tree = folder.join("tree");
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
@@ -130,7 +130,7 @@ fn initramfs(folder: &Path, dhow: &Path, suite: &Path, kernel: &Kernel) -> Resul
     // The kernel calls it by this path when it misses a module.
     symlink("../bin/busybox", tree.join("sbin/modprobe"))?;
     must(command("strip").arg("-o").arg(tree.join("bin/dhow")).arg(dhow))?;
-    must(command("strip").arg("-o").arg(tree.join("bin/blackbox")).arg(suite))?;
+    tests(&tree, suite)?;
     fs::write(tree.join("root/busybox.tar"), images::busybox_tar()?)?;
     fs::write(tree.join("root/script"), SCRIPT)?;
     fs::write(tree.join("init"), INIT)?;
@@ -141,6 +141,21 @@ fn initramfs(folder: &Path, dhow: &Path, suite: &Path, kernel: &Kernel) -> Resul
     let output = fs::File::create(&packed)?;
     must(command("sh").args(["-c", pack]).current_dir(&tree).stdout(output))?;
     Ok(packed)
+}
+
+/// Brings the tests as /bin/blackbox, and the programs that they look for where they were built: a list for
+/// the guest, which has these folders only later.
+fn tests(tree: &Path, suite: &[PathBuf]) -> Result<()> {
+    let mut links = String::new();
+    for (at, path) in suite.iter().enumerate() {
+        let name = path.file_name().context("no name")?.to_string_lossy().into_owned();
+        let name = if at == 0 { "blackbox" } else { &name };
+        must(command("strip").arg("-o").arg(tree.join("bin").join(name)).arg(path))?;
+        links.extend([&path.to_string_lossy(), "\n"]);
+    }
+    fs::write(tree.join("root/programs"), links)?;
+    fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
+    Ok(())
 }
 
 /// Copies the modules; the guest indexes them.

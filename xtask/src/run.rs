@@ -67,21 +67,25 @@ pub(crate) fn build(package: &str, profile: Profile) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Builds a package's tests of that name and says where they are.
-pub(crate) fn build_test(package: &str, name: &str) -> Result<PathBuf> {
+/// Builds a package's tests of that name and the programs that they use; says where those are, the tests
+/// first.
+pub(crate) fn build_test(package: &str, name: &str) -> Result<Vec<PathBuf>> {
     let arguments = ["test", "--no-run", "--quiet", "--message-format=json", "--package"];
     let mut cargo = cargo(&arguments);
     cargo.args([package, "--test", name]);
     eprintln!("+ {}", words(&cargo));
     let output = cargo.stderr(std::process::Stdio::inherit()).output()?;
     ensure!(output.status.success(), "cargo built no tests {name}");
-    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
     let executable = |line: &str| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_meant = message.pointer("/target/name")?.as_str()? == name;
-        message.get("executable")?.as_str().filter(|_| is_meant).map(PathBuf::from)
+        let is_test = message.pointer("/target/name")?.as_str()? == name;
+        Some((is_test, PathBuf::from(message.get("executable")?.as_str()?)))
     };
-    messages.lines().find_map(executable).with_context(|| format!("cargo built no tests {name}"))
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut built: Vec<_> = messages.lines().filter_map(executable).collect();
+    built.sort_by_key(|(is_test, _)| !is_test);
+    ensure!(built.first().is_some_and(|(is_test, _)| *is_test), "cargo built no tests {name}");
+    Ok(built.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Where cargo puts what it builds.

@@ -15,6 +15,8 @@ if [ ! -e /moved ]; then
     exec switch_root /new /init
 fi
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir /dev/pts
+mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 depmod
