@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use dhow_tests::Bundle;
 use dhow_tests::bundle::eventually;
+use dhow_tests::engines::Podman;
 use serde_json::{Value, json};
 
 /// Who the containers' root is on the host.
@@ -100,6 +101,19 @@ fn clocks_and_schedules() -> Result<()> {
     let words: Vec<&str> = said.split_whitespace().collect();
     assert_eq!(words, ["monotonic", "0", "0", "boottime", "1000", "0", "3", "i686"]);
     bundle.nothing_left()
+}
+
+#[test]
+fn podman_maps_users() -> Result<()> {
+    let podman = Podman::start()?;
+    let maps = ["--rm", "--uidmap", "0:300000:65536", "--gidmap", "0:300000:65536"];
+    let script =
+        "cat /proc/self/uid_map; id -u; stat -c %u /bin/busybox; echo x > /dev/null; ls /proc/sys";
+    let ran = podman.run_with(&maps, &["sh", "-c", script])?;
+    let said = ran.ok()?;
+    let words: Vec<&str> = said.split_whitespace().take(5).collect();
+    assert_eq!(words, ["0", "300000", "65536", "0", "0"], "{said}");
+    Ok(())
 }
 
 /// Shows: config/values-1, runtime/create-3

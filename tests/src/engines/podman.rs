@@ -51,7 +51,10 @@ impl Podman {
     }
 
     /// `podman run` with these flags, and this in the container.
-    fn run_with(&self, flags: &[&str], arguments: &[&str]) -> Result<Output> {
+    ///
+    /// # Errors
+    /// If podman cannot be run; not if it fails.
+    pub fn run_with(&self, flags: &[&str], arguments: &[&str]) -> Result<Output> {
         let group = self.0.cgroup();
         let run = ["run", "--network", "none", "--cgroup-parent", &group];
         self.podman(&[&run[..], flags, &["busybox"], arguments].concat())
