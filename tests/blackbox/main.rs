@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod network;
 mod oci;
+mod push;
 mod registry;
 mod run;
 mod survival;

@@ -9,11 +9,13 @@ pub mod daemon;
 pub mod engines;
 pub mod http;
 pub mod images;
+pub mod registry;
 pub mod terminal;
 
 pub use bundle::Bundle;
 pub use daemon::{Daemon, Output};
 pub use dhow_sys::rustix;
+pub use registry::Registry;
 
 /// Whether this process is root, without whom no test can run a container.
 pub fn is_root() -> bool {

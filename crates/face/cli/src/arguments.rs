@@ -1,11 +1,13 @@
 //! The command line: docker's verbs, names and flags.
 
+mod images;
 mod run;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use images::{Login, Logout, Push};
 pub(crate) use run::{CreateArguments, ExecArguments, RunArguments};
 
 /// The whole container stack in one binary.
@@ -34,6 +36,8 @@ pub(crate) enum Verb {
     Build(Build),
     /// Fetch an image from a registry
     Pull(Pull),
+    /// Give an image to a registry
+    Push(Push),
     /// List images
     Images(Images),
     /// Create a container without starting it
@@ -70,6 +74,10 @@ pub(crate) enum Verb {
     Load(Load),
     /// Make an image of a tar of a root filesystem
     Import(Import),
+    /// Keep credentials for a registry
+    Login(Login),
+    /// Forget the credentials for a registry
+    Logout(Logout),
     /// Show the versions of client and daemon
     Version(Format),
     /// Show what the daemon knows of itself and the machine

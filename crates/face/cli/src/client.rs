@@ -196,6 +196,10 @@ fn request(method: Method, path: &str, body: Body) -> Result<Request<body::Inner
         Some(kind) => request.header("Content-Type", kind),
         None => request,
     };
+    let request = match body.registry_auth {
+        Some(auth) => request.header("X-Registry-Auth", auth),
+        None => request,
+    };
     Ok(request.body(body.inner)?)
 }
 

@@ -8,7 +8,8 @@
 //!
 //! ```text
 //!   arguments ──► verbs/* ──► client ──► unix socket
-//!                   │  └────► attach (raw streams, terminal, signals)
+//!                   │  ├────► attach (raw streams, terminal, signals)
+//!                   │  └────► credentials (docker's config.json, credential helpers)
 //!                   └───────► show/* (tables, templates, sizes, ages, progress)
 //! ```
 
@@ -16,6 +17,7 @@ mod arguments;
 mod attach;
 mod client;
 mod container;
+mod credentials;
 mod failure;
 mod show;
 mod terminal;

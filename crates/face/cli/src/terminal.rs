@@ -2,7 +2,27 @@
 
 use std::io::{IsTerminal, stderr, stdin, stdout};
 
+use dhow_sys::rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use dhow_sys::tty::{self, RawMode};
+
+/// What is typed is not shown, until dropped.
+#[derive(Debug)]
+pub(crate) struct Hidden(Termios);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(stdin(), OptionalActions::Flush, &self.0);
+    }
+}
+
+/// Does not show what is typed, until the guard is dropped; `None` if there is no terminal.
+pub(crate) fn hide_typing() -> Option<Hidden> {
+    let before = termios::tcgetattr(stdin()).ok()?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    termios::tcsetattr(stdin(), OptionalActions::Flush, &hidden).ok()?;
+    Some(Hidden(before))
+}
 
 /// Puts the terminal of standard input into raw mode until the guard is dropped; `None` if there is no
 /// terminal.

@@ -42,3 +42,13 @@ impl fmt::Debug for AuthConfig {
             .finish_non_exhaustive()
     }
 }
+
+wire!("PascalCase" {
+    /// What `POST /auth` answers.
+    pub struct LoggedIn {
+        /// `Login Succeeded`.
+        pub status: String,
+        /// A token to keep in the password's place, if the registry gave one.
+        pub identity_token: String,
+    }
+});

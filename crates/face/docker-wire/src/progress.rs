@@ -51,3 +51,15 @@ wire!("camelCase" {
         pub hint: Option<String>,
     }
 });
+
+wire!("PascalCase" {
+    /// The `aux` of a push, once for each tag.
+    pub struct PushResult {
+        /// The tag.
+        pub tag: String,
+        /// The manifest's digest.
+        pub digest: String,
+        /// The manifest's size in bytes.
+        pub size: u64,
+    }
+});

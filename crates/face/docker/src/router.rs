@@ -20,7 +20,7 @@ pub(crate) async fn route(services: &Arc<Services>, mut request: Request) -> Res
         ("GET" | "HEAD", ["_ping"]) => Ok(system::ping(method == hyper::Method::HEAD)),
         ("GET", ["version"]) => Ok(system::version(services)),
         ("GET", ["info"]) => system::info(services).await,
-        ("POST", ["auth"]) => unsupported("logging in to a registry"),
+        ("POST", ["auth"]) => images::log_in(services, request).await,
         ("GET", ["events"]) => events::follow(services, request),
         ("POST", ["build"]) => build::build(services, request).await,
         ("GET", ["networks"]) => networks::list(services, &request),
@@ -85,7 +85,7 @@ async fn image(services: &Arc<Services>, request: Request, path: &[&str]) -> Res
         ("GET", [name @ .., "json"]) => images::inspect(services, &name.join("/")).await,
         ("GET", [name @ .., "history"]) => images::history(services, &name.join("/")).await,
         ("POST", [name @ .., "tag"]) => images::tag(services, request, &name.join("/")).await,
-        ("POST", [.., "push"]) => unsupported("pushing images"),
+        ("POST", [name @ .., "push"]) => images::push(services, request, &name.join("/")).await,
         ("DELETE", name @ [_, ..]) => images::remove(services, request, &name.join("/")).await,
         _ => Err(page_not_found()),
     }

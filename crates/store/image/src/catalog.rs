@@ -135,6 +135,29 @@ impl Catalog {
         layers.find(|layer| layer.chain_id == *chain_id)
     }
 
+    /// Every tag of a repository (`docker.io/library/alpine`) and its image, sorted.
+    pub(crate) fn tags_of(&self, repository: &str) -> Vec<(Reference, Digest)> {
+        let mine = self.references.iter().filter(|(reference, _)| {
+            reference.digest().is_none() && reference.repository() == repository
+        });
+        mine.map(|(reference, id)| (reference.clone(), *id)).collect()
+    }
+
+    /// Other repositories of the registry `target` is at that are known to have had a layer with this
+    /// tar: images with it were pulled from or pushed to them.
+    pub(crate) fn sources(&self, diff_id: &Digest, target: &Reference) -> BTreeSet<String> {
+        let there = self.references.iter().filter(|(reference, _)| {
+            reference.digest().is_some()
+                && reference.domain() == target.domain()
+                && reference.path() != target.path()
+        });
+        let has_layer = |id: &Digest| {
+            let mut layers = self.record(id).into_iter().flat_map(|record| &record.layers);
+            layers.any(|layer| layer.diff_id == *diff_id)
+        };
+        there.filter(|(_, id)| has_layer(id)).map(|(r, _)| r.path().to_owned()).collect()
+    }
+
     /// What removing `name` would do, by Docker's rules:
     ///
     /// - by reference: the reference goes, and with the last one the image; a container that uses the

@@ -11,11 +11,11 @@ use dhow_spec::{Digest, Reference};
 
 use crate::error::ImageError;
 use crate::leases::{Item, Lease};
-use crate::registry::Client;
+use crate::registry::{Client, Registry};
 use crate::store::{NewImage, Session, Store, unstopped};
 use crate::{
     Image, ImageConfiguration, ImageUser, Layer, Loaded, Platform, Progress, Removed, import, load,
-    pull,
+    pull, push,
 };
 
 /// All images of one daemon. Cheap to clone.
@@ -25,13 +25,20 @@ pub struct Images {
     pub(crate) client: Client,
 }
 
-/// A user name and password for a registry.
+/// What shows a registry who we are.
 #[derive(Clone)]
-pub struct Credentials {
-    /// The user's name.
-    pub username: String,
-    /// The password or token.
-    pub password: String,
+pub enum Credentials {
+    /// A user's name and password, or a token in its place.
+    Password {
+        /// The user's name.
+        username: String,
+        /// The password.
+        password: String,
+    },
+    /// A token that gets other tokens (OAuth 2's refresh token).
+    Identity(String),
+    /// A token for the registry itself.
+    Registry(String),
 }
 
 /// What to pull.
@@ -56,6 +63,30 @@ pub struct Pulled {
     pub digest: Digest,
     /// Whether the reference already pointed at this image (`Image is up to date`).
     pub up_to_date: bool,
+}
+
+/// What to push.
+#[derive(Debug)]
+pub struct Push {
+    /// The repository, and the tag unless all are meant.
+    pub reference: Reference,
+    /// Push every tag of the repository.
+    pub all_tags: bool,
+    /// For the registry, where it wants some.
+    pub credentials: Option<Credentials>,
+    /// Where progress goes.
+    pub progress: Progress,
+}
+
+/// What was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Under which tag.
+    pub tag: String,
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The manifest's size in bytes.
+    pub size_bytes: u64,
 }
 
 /// How to make an image of a root filesystem tar.
@@ -221,6 +252,26 @@ impl Images {
         Ok(Pulled { image: self.known(done.id)?, digest: done.digest, up_to_date: done.up_to_date })
     }
 
+    /// Gives an image to its registry: by https, and by http on this machine. What the registry has already
+    /// is not sent, nor what it has in another repository that we know of.
+    ///
+    /// Errors: no such image (not found); the registry refuses (unauthorized) or cannot be reached
+    /// (unavailable). Each names the addresses asked.
+    pub async fn push(&self, push: Push) -> Result<Vec<Pushed>> {
+        let session = self.store.session();
+        let result = push::push(&session, &self.client, push).await;
+        session.close().await;
+        result
+    }
+
+    /// Asks a registry (`host[:port]`) whether it knows these credentials.
+    ///
+    /// Errors: it does not (unauthorized), or cannot be reached (unavailable).
+    pub async fn log_in(&self, host: &str, credentials: Credentials) -> Result<()> {
+        let registry = Registry::at(&self.client, host, Some(credentials));
+        Ok(registry.greet().await?)
+    }
+
     /// Begins to make an image from parts.
     pub fn begin(&self) -> Work {
         Work { session: self.store.session(), images: self.clone() }
@@ -289,6 +340,12 @@ impl std::fmt::Debug for Work {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+        match self {
+            Self::Password { username, .. } => {
+                f.debug_struct("Password").field("username", username).finish_non_exhaustive()
+            }
+            Self::Identity(_) => f.write_str("Identity(..)"),
+            Self::Registry(_) => f.write_str("Registry(..)"),
+        }
     }
 }

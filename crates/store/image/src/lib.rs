@@ -1,4 +1,4 @@
-//! Images: fetched, loaded, unpacked, kept.
+//! Images: fetched, loaded, unpacked, kept, given away.
 //!
 //! [`Images`] is the one door. An image is a configuration blob and a list of layers. It becomes visible
 //! (by reference or by id) only when every layer is verified, unpacked and durable; what an interrupted
@@ -21,6 +21,7 @@ mod bridge;
 mod catalog;
 pub mod change;
 mod configuration;
+mod deflate;
 mod error;
 mod image;
 mod images;
@@ -29,9 +30,11 @@ mod inflate;
 mod leases;
 mod load;
 mod manifest;
+mod outgoing;
 mod platform;
 mod progress;
 mod pull;
+mod push;
 mod record;
 mod registry;
 mod store;
@@ -42,7 +45,7 @@ pub mod words;
 pub use bridge::{BridgeReader, BridgeWriter, ReaderGone, bridge};
 pub use configuration::{ExecutionConfig, History, ImageConfiguration, RootFs};
 pub use image::{Image, ImageUser, Layer, Loaded, Removed};
-pub use images::{Credentials, Hold, Images, Import, Pull, Pulled, Work};
+pub use images::{Credentials, Hold, Images, Import, Pull, Pulled, Push, Pushed, Work};
 pub use inflate::inflate;
 pub use platform::{Platform, PlatformError};
 pub use progress::{Progress, ProgressEvent};

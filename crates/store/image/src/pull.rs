@@ -23,7 +23,7 @@ use crate::leases::Item;
 use crate::manifest::{
     CONFIG_MAX, Descriptor, Document, Manifest, ManifestError, NESTING_MAX, choose,
 };
-use crate::registry::{Backoff, Chunks, Client, Registry, RegistryError, wait};
+use crate::registry::{Backoff, Client, Registry, RegistryError, wait};
 use crate::store::{Blob, NewImage, Session, blocking, check_layers, parse_config};
 use crate::{BridgeWriter, Layer, Platform, Progress, Pull, bridge};
 
@@ -224,18 +224,65 @@ async fn download(
     let _turn = session.store.turns.take(digest).await;
     let blob = Blob { digest, size: descriptor.size, media_type: descriptor.media_type.clone() };
     if session.store.content.size(&digest)? != Some(descriptor.size) {
-        let mut backoff = Backoff::default();
-        while let Err(failure) = attempt(session, registry, descriptor, progress).await {
-            match failure {
-                Failure::Registry(error) => wait(&mut backoff, error).await?,
-                Failure::Store(error) => {
-                    return Err(error.context(format!("cannot fetch layer {digest}")));
-                }
-            }
-        }
+        let context = |error: Error| error.context(format!("cannot fetch layer {digest}"));
+        fetch_blob(session, registry, descriptor, progress).await.map_err(context)?;
     }
     progress.layer(&digest.short(), "Download complete");
     Ok(blob)
+}
+
+/// Fetches a blob, going on after a lost connection where it was lost. The body goes through a bounded
+/// pipe to a thread that hashes and writes.
+async fn fetch_blob(
+    session: &Arc<Session>,
+    registry: &Registry,
+    descriptor: &Descriptor,
+    progress: &Progress,
+) -> Result<()> {
+    let (writer, mut reader) = bridge(CHUNKS_WAITING);
+    let (taking, digest, size) = (Arc::clone(session), descriptor.digest, descriptor.size);
+    let ingest = tokio::spawn(blocking(move || {
+        let mut ingest = taking.store.content.ingest()?;
+        while let Some(chunk) = reader.next_chunk().map_err(|_| ImageError::Interrupted)? {
+            ingest.take_in(&chunk)?;
+        }
+        taking.finish(ingest, Some(&digest), Some(size))
+    }));
+    let mut fetching = Fetching { writer: &writer, descriptor, progress, received: 0, told: 0 };
+    let mut backoff = Backoff::default();
+    let sent = loop {
+        let before = fetching.received;
+        match fetching.attempt(registry).await {
+            Ok(()) => break Ok(()),
+            Err(Failure::Store(error)) => break Err(error),
+            Err(Failure::Registry(error)) => {
+                // What goes forward is not given up.
+                if fetching.received - before >= PROGRESS_STEP {
+                    backoff = Backoff::default();
+                }
+                if let Err(error) = wait(&mut backoff, error).await {
+                    break Err(error.into());
+                }
+            }
+        }
+    };
+    match sent {
+        Ok(()) => drop(writer.finish().await),
+        // The thread sees that the pipe has broken, and removes what it wrote.
+        Err(_) => drop(writer),
+    }
+    let taken = ingest.await.unwrap_or_else(|_| Err(ImageError::Interrupted.into()));
+    sent?;
+    taken.map(drop)
+}
+
+/// A blob on its way.
+struct Fetching<'a> {
+    writer: &'a BridgeWriter,
+    descriptor: &'a Descriptor,
+    progress: &'a Progress,
+    received: u64,
+    told: u64,
 }
 
 enum Failure {
@@ -249,60 +296,41 @@ impl From<RegistryError> for Failure {
     }
 }
 
-/// One attempt: the body goes through a bounded pipe to a thread that hashes and writes.
-async fn attempt(
-    session: &Arc<Session>,
-    registry: &Registry,
-    descriptor: &Descriptor,
-    progress: &Progress,
-) -> Result<(), Failure> {
-    let mut chunks = registry.blob(&descriptor.digest).await?;
-    let (writer, mut reader) = bridge(CHUNKS_WAITING);
-    let (taking, digest, size) = (Arc::clone(session), descriptor.digest, descriptor.size);
-    let ingest = tokio::spawn(blocking(move || {
-        let mut ingest = taking.store.content.ingest()?;
-        while let Some(chunk) = reader.next_chunk().map_err(|_| ImageError::Interrupted)? {
-            ingest.take_in(&chunk)?;
+impl Fetching<'_> {
+    /// Asks for what is missing and sends it into the pipe, as long as somebody reads and it is no longer
+    /// than promised.
+    async fn attempt(&mut self, registry: &Registry) -> Result<(), Failure> {
+        let (digest, size) = (self.descriptor.digest, self.descriptor.size);
+        if self.received == size && size > 0 {
+            return Ok(());
         }
-        taking.finish(ingest, Some(&digest), Some(size))
-    }));
-    let sent = send(&mut chunks, &writer, descriptor, progress).await;
-    match sent {
-        Ok(()) => drop(writer.finish().await),
-        // The thread sees that the pipe has broken, and removes what it wrote.
-        Err(_) => drop(writer),
+        let mut arriving = registry.blob(&digest, self.received).await?;
+        // A registry that does not know parts sends what is here once more.
+        let mut known = self.received - arriving.from;
+        while let Some(mut chunk) = arriving.chunks.next().await? {
+            let again = known.min(chunk.len() as u64);
+            known -= again;
+            let chunk = chunk.split_off(again as usize);
+            if chunk.is_empty() {
+                continue;
+            }
+            self.received += chunk.len() as u64;
+            if self.received > size {
+                let what = format!("blob {digest}");
+                let error = ImageError::TooLarge { what, size: self.received, limit: size };
+                return Err(Failure::Store(error.into()));
+            }
+            if self.received - self.told >= PROGRESS_STEP {
+                self.told = self.received;
+                self.progress.bytes(&digest.short(), "Downloading", self.received, Some(size));
+            }
+            // Whoever no longer reads says why.
+            if self.writer.send(chunk).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
-    let taken = ingest.await.unwrap_or_else(|_| Err(ImageError::Interrupted.into()));
-    sent?;
-    taken.map(drop).map_err(Failure::Store)
-}
-
-/// Sends a body into the pipe, as long as somebody reads and it is no longer than promised.
-async fn send(
-    chunks: &mut Chunks,
-    writer: &BridgeWriter,
-    descriptor: &Descriptor,
-    progress: &Progress,
-) -> Result<(), Failure> {
-    let (digest, size) = (descriptor.digest, descriptor.size);
-    let (short, mut received, mut told) = (digest.short(), 0, 0);
-    while let Some(chunk) = chunks.next().await? {
-        received += chunk.len() as u64;
-        if received > size {
-            let what = format!("blob {digest}");
-            let error = ImageError::TooLarge { what, size: received, limit: size };
-            return Err(Failure::Store(error.into()));
-        }
-        if received - told >= PROGRESS_STEP {
-            told = received;
-            progress.bytes(&short, "Downloading", received, Some(size));
-        }
-        // Whoever no longer reads says why.
-        if writer.send(chunk).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// A small blob such as the configuration: from the store, or fetched whole.
@@ -319,7 +347,7 @@ async fn small(
     }
     let mut backoff = Backoff::default();
     let content = loop {
-        let attempt = async { registry.blob(&digest).await?.whole(CONFIG_MAX).await };
+        let attempt = async { registry.blob(&digest, 0).await?.chunks.whole(CONFIG_MAX).await };
         match attempt.await {
             Ok(content) => break content,
             Err(error) => wait(&mut backoff, error).await?,

@@ -1,9 +1,9 @@
-//! A client of the registry API (OCI distribution-spec 1.1): manifests and blobs, for reading.
+//! A client of the registry API (OCI distribution-spec 1.1): manifests and blobs, to read and to write.
 //!
 //! ```text
 //!   request ─► 2xx                                   done
 //!          ├─► 401 with a challenge ─► token or basic authorization, once, and again
-//!          ├─► 3xx ─► Location, at most five times; authorization stays with its own origin
+//!          ├─► 3xx ─► Location, at most five times; authorization is for the registry's own origin only
 //!          ├─► 429, 5xx, connection lost ─► wait (see backoff) and again
 //!          └─► else: an error that names the address and what was said
 //! ```
@@ -17,9 +17,13 @@ mod body;
 mod connect;
 mod error;
 mod origin;
+mod repository;
 mod request;
+mod sending;
+mod upload;
 
 pub(crate) use backoff::Backoff;
-pub(crate) use body::Chunks;
 pub(crate) use error::RegistryError;
-pub(crate) use request::{Client, Registry, wait};
+pub(crate) use repository::Registry;
+pub(crate) use request::{Client, wait};
+pub(crate) use upload::{Mounted, Source, Upload};

@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, Entry, Removal};
 use crate::error::ImageError;
 use crate::leases::{Item, Lease, Leases};
 use crate::manifest::{CONFIG_MAX, LAYERS_MAX};
+use crate::outgoing::Packed;
 use crate::record::{self, Pointer, Record};
 use crate::turns::Turns;
 use crate::{ImageConfiguration, Layer};
@@ -30,6 +31,8 @@ pub(crate) struct Store {
     pub(crate) leases: Leases,
     /// Downloads by blob, unpacking by chain id.
     pub(crate) turns: Turns,
+    /// What plain layers come to when they are compressed.
+    pub(crate) packed: Packed,
     catalog: RwLock<Catalog>,
     /// Held while a change is planned, written and applied to the catalog.
     pub(crate) changes: Arc<tokio::sync::Mutex<()>>,
@@ -89,6 +92,7 @@ impl Store {
             snapshots,
             leases: Leases::default(),
             turns: Turns::default(),
+            packed: Packed::default(),
             catalog: RwLock::default(),
             changes: Arc::default(),
         });

@@ -230,10 +230,11 @@ async fn credentials_are_shown_when_asked_for() {
     let name = server.name("x");
     let error = images.pull(pull(&name)).await.unwrap_err();
     assert!(error.chain().contains("said 401 Unauthorized"), "{}", error.chain());
-    let wrong = Credentials { username: "user".to_owned(), password: "wrong".to_owned() };
+    let wrong = Credentials::Password { username: "user".to_owned(), password: "wrong".to_owned() };
     let error = images.pull(Pull { credentials: Some(wrong), ..pull(&name) }).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unauthorized);
-    let right = Credentials { username: "user".to_owned(), password: "secret".to_owned() };
+    let right =
+        Credentials::Password { username: "user".to_owned(), password: "secret".to_owned() };
     assert!(images.pull(Pull { credentials: Some(right), ..pull(&name) }).await.is_ok());
 }
 

@@ -135,7 +135,8 @@ async fn tokens_are_fetched_and_shown_to_the_registry_only() {
     }));
     let folder = tempfile::tempdir().unwrap();
     let images = images(folder.path()).await;
-    let credentials = Credentials { username: "me".to_owned(), password: "pw".to_owned() };
+    let credentials =
+        Credentials::Password { username: "me".to_owned(), password: "pw".to_owned() };
     images.pull(pull(port, Some(credentials))).await.unwrap();
     let asked = asked.lock().unwrap();
     let token: Vec<_> = asked.iter().filter(|(path, _)| path.starts_with("/token")).collect();

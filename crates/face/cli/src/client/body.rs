@@ -23,18 +23,21 @@ const PIECE: usize = 256 << 10;
 pub(crate) struct Body {
     pub(super) inner: Inner,
     pub(super) content_type: Option<&'static str>,
+    /// The header `X-Registry-Auth`.
+    pub(super) registry_auth: Option<String>,
 }
 
 impl Body {
     /// Nothing.
     pub(crate) fn empty() -> Self {
-        Self { inner: Full::default().boxed_unsync(), content_type: None }
+        Self { inner: Full::default().boxed_unsync(), content_type: None, registry_auth: None }
     }
 
     /// JSON.
     pub(crate) fn json(value: &impl Serialize) -> Result<Self, Failure> {
         let bytes = Bytes::from(serde_json::to_vec(value)?);
-        Ok(Self { inner: Full::new(bytes).boxed_unsync(), content_type: Some("application/json") })
+        let content_type = Some("application/json");
+        Ok(Self { inner: Full::new(bytes).boxed_unsync(), content_type, registry_auth: None })
     }
 
     /// An archive, read by a thread of its own while it is sent. If reading fails, the body ends early,
@@ -58,7 +61,13 @@ impl Body {
             Some((Ok(Frame::data(piece)), receiver))
         });
         let inner = StreamBody::new(stream).boxed_unsync();
-        Self { inner, content_type: Some("application/x-tar") }
+        Self { inner, content_type: Some("application/x-tar"), registry_auth: None }
+    }
+
+    /// The same with credentials for a registry, as the header `X-Registry-Auth` carries them.
+    pub(crate) fn with_registry_auth(mut self, auth: Option<String>) -> Self {
+        self.registry_auth = auth;
+        self
     }
 }
 

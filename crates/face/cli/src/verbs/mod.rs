@@ -4,6 +4,7 @@ mod exec;
 mod images;
 mod inspect;
 mod life;
+mod login;
 mod logs;
 mod ps;
 mod run;
@@ -28,6 +29,9 @@ pub(crate) async fn run(client: Client, verb: Verb) -> Result<u8, Failure> {
         Verb::Ps(flags) => ps::ps(&client, &flags).await?,
         Verb::Build(flags) => transfer::build(&client, &flags).await?,
         Verb::Pull(flags) => transfer::pull(&client, &flags).await?,
+        Verb::Push(flags) => transfer::push(&client, &flags).await?,
+        Verb::Login(flags) => login::login(&client, &flags).await?,
+        Verb::Logout(flags) => login::logout(&flags)?,
         Verb::Load(flags) => transfer::load(&client, &flags).await?,
         Verb::Import(flags) => transfer::import(&client, &flags).await?,
         Verb::Images(flags) => images::images(&client, &flags).await?,
@@ -60,6 +64,7 @@ fn needs_daemon(verb: &Verb) -> bool {
             | Verb::Start(_)
             | Verb::Build(_)
             | Verb::Pull(_)
+            | Verb::Login(_)
             | Verb::Load(_)
             | Verb::Import(_)
     )

@@ -1,4 +1,4 @@
-//! Images that come in: `pull`, `load`, `import`, `build`.
+//! Images that come in and go out: `pull`, `push`, `load`, `import`, `build`.
 
 mod context;
 
@@ -6,14 +6,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use dhow_spec::Reference;
 use hyper::Method;
 
 use super::images::transfer_name;
-use crate::arguments::{Build, Import, Load, Pull};
+use crate::arguments::{Build, Import, Load, Pull, Push};
 use crate::client::{Body, Client, query};
 use crate::failure::Failure;
 use crate::show::progress::{self, Output};
-use crate::{show, terminal};
+use crate::{credentials, show, terminal};
 
 /// Where a pull shows its progress.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +51,8 @@ pub(super) async fn pull_image(
     let mut pairs = vec![("fromImage", name), ("tag", tag)];
     pairs.extend(platform.map(|platform| ("platform", platform)));
     let path = format!("/images/create{}", query(&pairs));
-    let response = client.send(Method::POST, &path, Body::empty()).await?;
+    let body = Body::empty().with_registry_auth(credentials::header_for(image));
+    let response = client.send(Method::POST, &path, body).await?;
     let output = match shown {
         Shown::OnStdout => Output::Stdout,
         Shown::OnStderr(false) => Output::Stderr,
@@ -58,6 +60,38 @@ pub(super) async fn pull_image(
     };
     progress::follow(response.into_body(), output).await?;
     Ok(())
+}
+
+/// `push`.
+pub(super) async fn push(client: &Client, flags: &Push) -> Result<(), Failure> {
+    let reference: Reference = flags.image.parse()?;
+    if reference.digest().is_some() {
+        return Err(Failure::new("cannot push a digest reference")
+            .with_hint("give the image a tag with `dhow tag` and push that"));
+    }
+    let name = reference.without_tag().familiar();
+    let tag = match (flags.all_tags, reference.tag()) {
+        (true, Some(_)) => return Err(Failure::new("tag can't be used with --all-tags/-a")),
+        (true, None) => "",
+        (false, Some(tag)) => tag,
+        (false, None) => {
+            if !flags.quiet {
+                show::line("Using default tag: latest")?;
+            }
+            "latest"
+        }
+    };
+    let pairs = [("tag", tag)];
+    let query = query(if flags.all_tags { &[] } else { &pairs });
+    let body = Body::empty().with_registry_auth(credentials::header_for(&flags.image));
+    let response = client.send(Method::POST, &format!("/images/{name}/push{query}"), body).await?;
+    let output = if flags.quiet { Output::Nowhere } else { Output::Stdout };
+    progress::follow(response.into_body(), output).await?;
+    match flags.quiet {
+        true if flags.all_tags => show::line(&reference.repository()),
+        true => show::line(&reference.with_default_tag().canonical()),
+        false => Ok(()),
+    }
 }
 
 /// `load`.

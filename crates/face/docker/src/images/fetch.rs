@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use dhow_docker_wire::AuthConfig;
 use dhow_error::{Error, Kind, Result};
-use dhow_image::{Credentials, Import, Loaded, Progress, Pull};
+use dhow_image::{Import, Loaded, Progress, Pull};
 use dhow_spec::{Digest, Reference};
 
+use super::credentials::credentials;
 use crate::answer::Answer;
 use crate::progress::{self, WAITING_LINES};
 use crate::query::Query;
@@ -42,7 +42,7 @@ async fn pull(services: &Arc<Services>, request: Request) -> Result<Answer> {
 }
 
 /// The image that is asked for: `tag` may be a tag or a digest.
-fn wanted(name: &str, tag: &str) -> Result<Reference> {
+pub(super) fn wanted(name: &str, tag: &str) -> Result<Reference> {
     let reference: Reference = name.parse()?;
     if tag.is_empty() {
         return Ok(reference.with_default_tag());
@@ -52,17 +52,6 @@ fn wanted(name: &str, tag: &str) -> Result<Reference> {
         return Ok(reference.with_digest(digest));
     }
     Ok(reference.with_tag(tag)?)
-}
-
-fn credentials(auth: AuthConfig) -> Result<Option<Credentials>> {
-    if !auth.identitytoken.is_empty() || !auth.registrytoken.is_empty() {
-        let message = "logging in to a registry with a token is not offered yet";
-        return Err(Error::new(Kind::Unsupported, message));
-    }
-    if auth.username.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Credentials { username: auth.username, password: auth.password }))
 }
 
 async fn import(services: &Arc<Services>, request: Request) -> Result<Answer> {
@@ -138,12 +127,5 @@ mod tests {
         let digest = Digest::of(b"x").to_string();
         assert_eq!(familiar("busybox", &digest).unwrap(), format!("busybox@{digest}"));
         assert!(familiar("Busybox", "").is_err() && familiar("busybox", "-").is_err());
-    }
-
-    #[test]
-    fn tokens_are_refused_and_nobody_is_nobody() {
-        assert!(credentials(AuthConfig::default()).unwrap().is_none());
-        let auth = AuthConfig { identitytoken: "x".into(), ..AuthConfig::default() };
-        assert!(credentials(auth).is_err());
     }
 }

@@ -48,21 +48,60 @@ impl Challenge {
         Some(Self::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") })
     }
 
-    /// The address to ask for a token for reading `repository`.
-    pub(crate) fn token_url(&self, repository: &str) -> Option<String> {
-        let Self::Bearer { realm, service, scope } = self else { return None };
-        let scope = scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
-        let mut url = realm.clone();
-        url.push(if realm.contains('?') { '&' } else { '?' });
-        if let Some(service) = service {
-            url.push_str("service=");
-            url.push_str(&encoded(service));
-            url.push('&');
+    /// Where tokens come from; empty for basic authorization.
+    pub(crate) fn realm(&self) -> &str {
+        match self {
+            Self::Basic => "",
+            Self::Bearer { realm, .. } => realm,
         }
-        url.push_str("scope=");
-        url.push_str(&encoded(&scope));
-        Some(url)
     }
+
+    /// What a token shall allow: `wanted`, else what the challenge says, else `default`.
+    pub(crate) fn scopes(&self, wanted: &[String], default: Option<&str>) -> Vec<String> {
+        if !wanted.is_empty() {
+            return wanted.to_vec();
+        }
+        let said = match self {
+            Self::Bearer { scope: Some(scope), .. } => Some(scope.as_str()),
+            _ => default,
+        };
+        said.map(str::to_owned).into_iter().collect()
+    }
+
+    /// The address to ask for a token.
+    pub(crate) fn token_url(&self, scopes: &[String]) -> String {
+        let mut url = self.realm().to_owned();
+        let service = self.service().map(|service| ("service", service));
+        let scopes = scopes.iter().map(|scope| ("scope", scope.as_str()));
+        for (name, value) in service.into_iter().chain(scopes) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(name);
+            url.push('=');
+            url.push_str(&encoded(value));
+        }
+        url
+    }
+
+    fn service(&self) -> Option<&str> {
+        match self {
+            Self::Bearer { service, .. } => service.as_deref(),
+            Self::Basic => None,
+        }
+    }
+}
+
+/// The form that turns an identity token into an access token (distribution, `auth/oauth`).
+pub(crate) fn refresh_form(challenge: &Challenge, scopes: &[String], token: &str) -> String {
+    let scope = scopes.join(" ");
+    let pairs = [
+        ("grant_type", "refresh_token"),
+        ("service", challenge.service().unwrap_or_default()),
+        ("client_id", "dhow"),
+        ("scope", &scope),
+        ("refresh_token", token),
+    ];
+    let pairs = pairs.map(|(name, value)| format!("{name}={}", encoded(value)));
+    pairs.join("&")
 }
 
 impl Token {
@@ -74,10 +113,11 @@ impl Token {
     }
 }
 
-/// The header of basic authorization (RFC 7617).
-pub(crate) fn basic(credentials: &Credentials) -> String {
-    let pair = format!("{}:{}", credentials.username, credentials.password);
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+/// The header of basic authorization (RFC 7617); none if the credentials are a token.
+pub(crate) fn basic(credentials: &Credentials) -> Option<String> {
+    let Credentials::Password { username, password } = credentials else { return None };
+    let pair = format!("{username}:{password}");
+    Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
 }
 
 /// `key="value", key=value …`; reads as far as it can be understood.
@@ -137,10 +177,25 @@ mod tests {
         let header = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/alpine:pull,push""#;
         let challenge = Challenge::parse(header).unwrap();
         assert_eq!(
-            challenge.token_url("x").unwrap(),
+            challenge.token_url(&challenge.scopes(&[], None)),
             "https://auth.docker.io/token?service=registry.docker.io&\
              scope=repository%3Alibrary%2Falpine%3Apull%2Cpush"
         );
+        let scopes = ["repository:a:pull,push".to_owned(), "repository:b:pull".to_owned()];
+        assert_eq!(challenge.scopes(&scopes, Some("c")), scopes);
+        assert!(
+            challenge
+                .token_url(&scopes)
+                .ends_with("&scope=repository%3Aa%3Apull%2Cpush&scope=repository%3Ab%3Apull")
+        );
+        let form = refresh_form(&challenge, &scopes, "a+b");
+        assert!(
+            form.ends_with("pull%2Cpush%20repository%3Ab%3Apull&refresh_token=a%2Bb"),
+            "{form}"
+        );
+        let bare = Challenge::parse("Bearer realm=\"https://a.org/t\"").unwrap();
+        assert_eq!(bare.token_url(&bare.scopes(&[], Some("x"))), "https://a.org/t?scope=x");
+        assert_eq!(bare.token_url(&bare.scopes(&[], None)), "https://a.org/t");
         assert_eq!(Challenge::parse("basic realm=x"), Some(Challenge::Basic));
         assert_eq!(Challenge::parse("Bearer service=x"), None);
         assert_eq!(Challenge::parse("Negotiate"), None);

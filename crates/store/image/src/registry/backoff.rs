@@ -4,6 +4,8 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
+/// A registry that says how long to wait is believed up to this.
+const LONGEST_ASKED: Duration = Duration::from_mins(1);
 /// How often a request is made at most.
 const ATTEMPTS: u32 = 5;
 
@@ -21,7 +23,8 @@ impl Backoff {
         if self.made >= ATTEMPTS {
             return None;
         }
-        Some(asked.unwrap_or(FIRST * 2_u32.pow(self.made - 1)).min(LONGEST))
+        let own = (FIRST * 2_u32.pow(self.made - 1)).min(LONGEST);
+        Some(asked.map_or(own, |asked| asked.min(LONGEST_ASKED)))
     }
 }
 
@@ -41,6 +44,6 @@ mod tests {
     fn obeys_within_limits() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.next(Some(Duration::from_secs(3))), Some(Duration::from_secs(3)));
-        assert_eq!(backoff.next(Some(Duration::from_hours(1))), Some(LONGEST));
+        assert_eq!(backoff.next(Some(Duration::from_hours(1))), Some(LONGEST_ASKED));
     }
 }

@@ -1,6 +1,7 @@
 //! What a registry, or the way to it, can do wrong.
 
 use std::io;
+use std::time::Duration;
 
 use dhow_error::{Classify, Kind};
 use hyper::StatusCode;
@@ -15,7 +16,14 @@ pub(crate) enum RegistryError {
     #[error("{url} did not answer within {seconds} s")]
     Silent { url: String, seconds: u64 },
     #[error("{url} said {status}{said}")]
-    Status { url: String, status: StatusCode, said: String, with_credentials: bool },
+    Status {
+        url: String,
+        status: StatusCode,
+        said: String,
+        /// A refusal is about who asks, not about what there is.
+        is_secret: bool,
+        retry_after: Option<Duration>,
+    },
     #[error("{url} redirects {what}")]
     Redirect { url: String, what: &'static str },
     #[error("{url} asks for an authorization that is not understood: {challenge}")]
@@ -58,12 +66,30 @@ impl RegistryError {
     }
 }
 
+impl RegistryError {
+    /// How long the registry asks to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The status, if that is what went wrong.
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
 impl Classify for RegistryError {
     fn kind(&self) -> Kind {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Silent { .. } => Kind::Unavailable,
-            Self::Status { status, with_credentials, .. } => match *status {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if *with_credentials => {
+            Self::Status { status, is_secret, .. } => match *status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if *is_secret => {
                     Kind::Unauthorized
                 }
                 // Registries hide what does not exist behind a refusal.
@@ -84,7 +110,7 @@ impl Classify for RegistryError {
                 "check the name and the tag; a private image needs credentials; an image that is on \
                  this machine comes in with `dhow load`, `dhow import` or `dhow build`"
             }
-            Kind::Unauthorized => "check the user name and the password",
+            Kind::Unauthorized => "log in with `dhow login REGISTRY`, as someone who may do this",
             Kind::Exhausted => "the registry limits how much is pulled: wait, or log in",
             Kind::Unavailable => {
                 "check the network and the registry's name; without a network, images come in with \

@@ -2,18 +2,17 @@
 
 use std::net::IpAddr;
 
-use dhow_spec::Reference;
 use hyper::Uri;
 
 /// Docker Hub's API lives under another name than its images.
 const HUB: &str = "docker.io";
 const HUB_API: &str = "registry-1.docker.io";
 
-/// The address of a repository's API: `https://registry-1.docker.io/v2/library/alpine`.
-pub(crate) fn repository_url(reference: &Reference) -> String {
-    let domain = if reference.domain() == HUB { HUB_API } else { reference.domain() };
+/// The address of a registry's API: `https://registry-1.docker.io/v2`.
+pub(crate) fn registry_url(domain: &str) -> String {
+    let domain = if domain == HUB { HUB_API } else { domain };
     let scheme = if is_local(host_of(domain)) { "http" } else { "https" };
-    format!("{scheme}://{domain}/v2/{}", reference.path())
+    format!("{scheme}://{domain}/v2")
 }
 
 /// Whether `host` is this machine: 127.0.0.0/8, ::1 or localhost.
@@ -57,16 +56,16 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_asked_in_clear() {
-        for (name, url) in [
-            ("alpine", "https://registry-1.docker.io/v2/library/alpine"),
-            ("localhost/x", "http://localhost/v2/x"),
-            ("localhost:5000/x/y", "http://localhost:5000/v2/x/y"),
-            ("127.1.2.3:5000/x", "http://127.1.2.3:5000/v2/x"),
-            ("[::1]:5000/x", "http://[::1]:5000/v2/x"),
-            ("10.0.0.1:5000/x", "https://10.0.0.1:5000/v2/x"),
-            ("localhost.evil.org/x", "https://localhost.evil.org/v2/x"),
+        for (domain, url) in [
+            ("docker.io", "https://registry-1.docker.io/v2"),
+            ("localhost", "http://localhost/v2"),
+            ("localhost:5000", "http://localhost:5000/v2"),
+            ("127.1.2.3:5000", "http://127.1.2.3:5000/v2"),
+            ("[::1]:5000", "http://[::1]:5000/v2"),
+            ("10.0.0.1:5000", "https://10.0.0.1:5000/v2"),
+            ("localhost.evil.org", "https://localhost.evil.org/v2"),
         ] {
-            assert_eq!(repository_url(&name.parse().unwrap()), url);
+            assert_eq!(registry_url(domain), url);
         }
     }
 

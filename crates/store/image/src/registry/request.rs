@@ -1,55 +1,46 @@
-//! Requests for manifests and blobs: authorization, redirects, retries.
+//! HTTP requests: one at a time, with a limit on silence.
 
 use std::error::Error as StdError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use dhow_spec::{Digest, Reference};
-use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::auth::{Challenge, Token, basic};
 use super::backoff::Backoff;
-use super::body::Chunks;
 use super::connect::Connector;
 use super::error::RegistryError;
-use super::origin::{follow, is_private, is_same, repository_url};
-use crate::Credentials;
-use crate::manifest::{ACCEPT, MANIFEST_MAX};
+use super::origin::{follow, is_private};
+use super::sending::{Content, Sending};
 
 const USER_AGENT: &str = concat!("dhow/", env!("CARGO_PKG_VERSION"));
 /// How long a server may take to begin its answer.
 const ANSWER_TIME: Duration = Duration::from_mins(1);
-const REDIRECTS_MAX: usize = 5;
-/// What is read of an error's body, and of a token.
-const SAID_MAX: u64 = 1 << 20;
+/// How long it may take once it has got the last byte of a blob, which it wants to verify first.
+const VERIFYING_TIME: Duration = Duration::from_mins(10);
 
 /// HTTP, with connections that are kept for a while. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Client(HttpClient<Connector, Empty<Bytes>>);
+pub(crate) struct Client(HttpClient<Connector, Sending>);
 
-/// One repository of one registry, for the length of a pull.
-pub(crate) struct Registry {
-    client: Client,
-    base: String,
-    repository: String,
-    credentials: Option<Credentials>,
-    /// The header that the registry accepted last.
-    authorization: Mutex<Option<String>>,
-}
-
-/// A manifest as it came.
-#[derive(Debug)]
-pub(crate) struct Received {
-    pub(crate) content: Bytes,
-    pub(crate) media_type: Option<String>,
+/// What is asked of an address.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    /// `Accept`, where something is to be received.
+    pub(super) accept: Option<&'a str>,
+    /// `Content-Type` of what is sent.
+    pub(super) content_type: Option<&'a str>,
+    /// `Content-Range` of what is sent: `0-99`.
+    pub(super) content_range: Option<String>,
+    /// `Range`: from this byte on.
+    pub(super) from: u64,
+    pub(super) content: Content,
 }
 
 #[derive(Deserialize)]
@@ -74,149 +65,69 @@ impl Default for Client {
     }
 }
 
-impl Registry {
-    /// The repository that `reference` names.
-    pub(crate) fn new(
-        client: &Client,
-        reference: &Reference,
-        credentials: Option<Credentials>,
-    ) -> Self {
-        Self {
-            client: client.clone(),
-            base: repository_url(reference),
-            repository: reference.path().to_owned(),
-            credentials,
-            authorization: Mutex::default(),
-        }
-    }
-
-    /// The manifest or index with this tag or digest.
-    pub(crate) async fn manifest(&self, name: &str) -> Result<Received, RegistryError> {
-        let url = format!("{}/manifests/{name}", self.base);
-        let mut backoff = Backoff::default();
-        loop {
-            let attempt = async {
-                let (url, answer) = self.get(&url, ACCEPT).await?;
-                let media_type = text_of(answer.headers(), header::CONTENT_TYPE);
-                let content = Chunks::new(url, answer.into_body()).whole(MANIFEST_MAX).await?;
-                Ok(Received { content, media_type })
-            };
-            match attempt.await {
-                Err(error) => wait(&mut backoff, error).await?,
-                Ok(received) => return Ok(received),
-            }
-        }
-    }
-
-    /// A blob's content, one attempt: the caller knows what it has got already.
-    pub(crate) async fn blob(&self, digest: &Digest) -> Result<Chunks, RegistryError> {
-        let url = format!("{}/blobs/{digest}", self.base);
-        let (url, answer) = self.get(&url, "*/*").await?;
-        Ok(Chunks::new(url, answer.into_body()))
-    }
-
-    /// Asks, showing what authorization there is, and following redirects.
-    async fn get(
-        &self,
-        url: &str,
-        accept: &str,
-    ) -> Result<(String, Response<Incoming>), RegistryError> {
-        let first = parsed(url)?;
-        let mut uri = first.clone();
-        let mut has_answered = false;
-        let mut redirects = 0;
-        loop {
-            let is_own = is_same(&uri, &first);
-            let shown = if is_own { self.authorization.lock().await.clone() } else { None };
-            let answer = self.client.send(&uri, accept, shown.as_deref()).await?;
-            let status = answer.status();
-            if status.is_success() {
-                return Ok((uri.to_string(), answer));
-            }
-            if status == StatusCode::UNAUTHORIZED && is_own && !has_answered {
-                has_answered = true;
-                if let Some(challenge) = text_of(answer.headers(), header::WWW_AUTHENTICATE) {
-                    self.answer(&uri, &challenge).await?;
-                    continue;
-                }
-            }
-            if status.is_redirection() && redirects < REDIRECTS_MAX {
-                redirects += 1;
-                uri = redirect(&uri, answer.headers())?;
-                continue;
-            }
-            return Err(self.refused(&uri, answer).await);
-        }
-    }
-
-    /// Finds what a challenge asks for.
-    async fn answer(&self, uri: &Uri, challenge: &str) -> Result<(), RegistryError> {
-        let unknown = || RegistryError::Challenge {
-            url: uri.to_string(),
-            challenge: challenge.chars().take(200).collect(),
-        };
-        let parsed_challenge = Challenge::parse(challenge).ok_or_else(unknown)?;
-        let secret = self.credentials.as_ref().map(basic);
-        let shown = match parsed_challenge.token_url(&self.repository) {
-            // Without credentials there is nothing to show, and the registry's refusal is the answer.
-            None => secret.filter(|_| is_private(uri)),
-            Some(url) => Some(self.token(&url, secret).await?),
-        };
-        *self.authorization.lock().await = shown;
-        Ok(())
-    }
-
-    async fn token(&self, url: &str, secret: Option<String>) -> Result<String, RegistryError> {
-        let uri = parsed(url)?;
-        let secret = secret.filter(|_| is_private(&uri));
-        let answer = self.client.send(&uri, "application/json", secret.as_deref()).await?;
-        if !answer.status().is_success() {
-            return Err(self.refused(&uri, answer).await);
-        }
-        let body = Chunks::new(url.to_owned(), answer.into_body()).whole(SAID_MAX).await?;
-        let token = serde_json::from_slice(&body).ok().and_then(Token::header);
-        token.ok_or_else(|| RegistryError::Answer {
-            url: url.to_owned(),
-            what: "no token".to_owned(),
-        })
-    }
-
-    async fn refused(&self, uri: &Uri, answer: Response<Incoming>) -> RegistryError {
-        let (url, status) = (uri.to_string(), answer.status());
-        let body = Chunks::new(url.clone(), answer.into_body()).whole(SAID_MAX).await;
-        let said = body.ok().and_then(|body| said(&body)).unwrap_or_default();
-        RegistryError::Status { url, status, said, with_credentials: self.credentials.is_some() }
-    }
-}
-
 impl Client {
-    async fn send(
+    /// Makes one request, and waits for the head of its answer.
+    pub(super) async fn send(
         &self,
         uri: &Uri,
-        accept: &str,
+        ask: &Ask<'_>,
         authorization: Option<&str>,
     ) -> Result<Response<Incoming>, RegistryError> {
         let url = uri.to_string();
-        let mut request = Request::get(uri.clone())
-            .header(header::USER_AGENT, USER_AGENT)
-            .header(header::ACCEPT, accept);
-        if let Some(authorization) = authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
+        let mut request = Request::builder()
+            .method(ask.method.clone())
+            .uri(uri.clone())
+            .header(header::USER_AGENT, USER_AGENT);
+        let range = (ask.from > 0).then(|| format!("bytes={}-", ask.from));
+        let headers = [
+            (header::ACCEPT, ask.accept),
+            (header::CONTENT_TYPE, ask.content_type),
+            (header::CONTENT_RANGE, ask.content_range.as_deref()),
+            (header::RANGE, range.as_deref()),
+            (header::AUTHORIZATION, authorization),
+        ];
+        for (name, value) in headers {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
         }
-        let request =
-            request.body(Empty::new()).map_err(|_| RegistryError::Address { url: url.clone() })?;
-        match timeout(ANSWER_TIME, self.0.request(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if error.is_connect() => Err(unreachable(url, error)),
-            Ok(Err(source)) => Err(RegistryError::Lost { url, source: Box::new(source) }),
-            Err(_) => Err(RegistryError::Silent { url, seconds: ANSWER_TIME.as_secs() }),
+        let request = request
+            .body(ask.content.body())
+            .map_err(|_| RegistryError::Address { url: url.clone() })?;
+        let answer = self.0.request(request);
+        match self.unless_silent(answer, &ask.content).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) if error.is_connect() => Err(unreachable(url, error)),
+            Some(Err(source)) => Err(RegistryError::Lost { url, source: Box::new(source) }),
+            None => Err(RegistryError::Silent { url, seconds: ANSWER_TIME.as_secs() }),
+        }
+    }
+
+    /// Waits for an answer as long as something is sent; none after a silence.
+    async fn unless_silent<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        content: &Content,
+    ) -> Option<T> {
+        let mut answer = std::pin::pin!(answer);
+        let sent = content.sent();
+        let count = || sent.as_ref().map_or(0, |sent| sent.load(Ordering::Relaxed));
+        loop {
+            let before = count();
+            if let Ok(answer) = timeout(ANSWER_TIME, &mut answer).await {
+                return Some(answer);
+            }
+            if count() == before {
+                let rest = if sent.is_some() { VERIFYING_TIME } else { Duration::ZERO };
+                return timeout(rest, &mut answer).await.ok();
+            }
         }
     }
 }
 
 /// Waits before the next attempt, or gives the error back when there shall be none.
 pub(crate) async fn wait(backoff: &mut Backoff, error: RegistryError) -> Result<(), RegistryError> {
-    match backoff.next(None).filter(|_| error.is_transient()) {
+    match backoff.next(error.retry_after()).filter(|_| error.is_transient()) {
         Some(time) => {
             tracing::debug!(%error, ?time, "a request to a registry is made again");
             tokio::time::sleep(time).await;
@@ -250,7 +161,8 @@ impl StdError for Below {
     }
 }
 
-fn redirect(from: &Uri, headers: &HeaderMap) -> Result<Uri, RegistryError> {
+/// Where an answer's `Location` leads.
+pub(super) fn location(from: &Uri, headers: &HeaderMap) -> Result<Uri, RegistryError> {
     let failed = |what| RegistryError::Redirect { url: from.to_string(), what };
     let location = text_of(headers, header::LOCATION).ok_or_else(|| failed("to nowhere"))?;
     let to = follow(from, &location).ok_or_else(|| failed("to an address that cannot be asked"))?;
@@ -260,21 +172,51 @@ fn redirect(from: &Uri, headers: &HeaderMap) -> Result<Uri, RegistryError> {
     Ok(to)
 }
 
-fn parsed(url: &str) -> Result<Uri, RegistryError> {
+/// An address that can be asked.
+pub(super) fn parsed(url: &str) -> Result<Uri, RegistryError> {
     let uri = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some());
     let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
     uri.ok_or_else(|| RegistryError::Address { url: url.chars().take(300).collect() })
 }
 
-fn text_of(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+pub(super) fn text_of(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
+/// How long a server asks to wait (RFC 9110, 10.2.3): seconds or a date.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = text_of(headers, header::RETRY_AFTER)?;
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+    let seconds = date.as_second().saturating_sub(jiff::Timestamp::now().as_second());
+    Some(Duration::from_secs(seconds.max(0).cast_unsigned()))
+}
+
 /// The registry's own words, as ` (words)`.
-fn said(body: &[u8]) -> Option<String> {
+pub(super) fn said(body: &[u8]) -> Option<String> {
     let said: Said = serde_json::from_slice(body).ok()?;
     let first = said.errors.into_iter().next()?;
     let words = if first.message.is_empty() { first.code } else { first.message };
     let clean: String = words.chars().filter(|c| !c.is_control()).take(200).collect();
     (!clean.is_empty()).then(|| format!(" ({clean})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_seconds_or_dates() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert!(read("Wed, 21 Oct 2099 07:28:00 GMT").unwrap() > Duration::from_hours(24));
+        assert_eq!(read("soon"), None);
+    }
 }
