@@ -16,5 +16,6 @@ mod oci;
 mod push;
 mod registry;
 mod run;
+mod save;
 mod survival;
 mod terminal;

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use images::{Login, Logout, Push};
+pub(crate) use images::{
+    Df, History, ImagePrune, ImageVerb, Login, Logout, Push, Save, SystemVerb,
+};
 pub(crate) use run::{CreateArguments, ExecArguments, RunArguments};
 
 /// The whole container stack in one binary.
@@ -72,8 +74,15 @@ pub(crate) enum Verb {
     Tag(Tag),
     /// Load images from an archive of `docker save` or an OCI layout
     Load(Load),
+    /// Write images to an archive
+    Save(Save),
     /// Make an image of a tar of a root filesystem
     Import(Import),
+    /// Show how an image came about
+    History(History),
+    /// Work with images
+    #[command(subcommand)]
+    Image(ImageVerb),
     /// Keep credentials for a registry
     Login(Login),
     /// Forget the credentials for a registry
@@ -82,6 +91,9 @@ pub(crate) enum Verb {
     Version(Format),
     /// Show what the daemon knows of itself and the machine
     Info(Format),
+    /// Look after the whole
+    #[command(subcommand)]
+    System(SystemVerb),
     /// Run the daemon
     Daemon(DaemonArguments),
 }

@@ -1,6 +1,6 @@
 //! The terminal that a person sits at: raw mode while a container's terminal is attached, its size.
 
-use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::io::{BufRead, IsTerminal, Write, stderr, stdin, stdout};
 
 use dhow_sys::rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use dhow_sys::tty::{self, RawMode};
@@ -49,4 +49,14 @@ pub(crate) fn stdout_is_terminal() -> bool {
 /// Whether somebody reads what is said beside the output.
 pub(crate) fn stderr_is_terminal() -> bool {
     stderr().is_terminal()
+}
+
+/// Asks whoever types whether to go on. Nobody there means no.
+pub(crate) fn confirm(question: &str) -> std::io::Result<bool> {
+    let mut stdout = stdout();
+    write!(stdout, "{question} [y/N] ")?;
+    stdout.flush()?;
+    let mut answer = String::new();
+    stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

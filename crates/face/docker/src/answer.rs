@@ -125,6 +125,14 @@ impl Writer {
         self.0.send(bytes).await.map_err(|_| Gone)
     }
 
+    /// Writes some bytes from a thread that may block.
+    pub(crate) fn write_blocking(&self, bytes: Bytes) -> Result<(), Gone> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.0.blocking_send(bytes).map_err(|_| Gone)
+    }
+
     /// Writes a line of JSON.
     pub(crate) async fn line<T: Serialize>(&self, value: &T) -> Result<(), Gone> {
         match serde_json::to_vec(value) {

@@ -13,7 +13,7 @@ pub(crate) use create::create;
 pub(crate) use lifecycle::{
     kill, pause, remove, rename, restart, start, stop, trace, unpause, wait,
 };
-pub(crate) use list::{inspect, list};
+pub(crate) use list::{inspect, list, summaries};
 pub(crate) use logs::logs;
 pub(crate) use processes::top;
 pub(crate) use prune::prune;

@@ -7,7 +7,7 @@
 //!   server     connections: accepted, bounded, ended
 //!   request    one request taken apart; every body is bounded
 //!   router     method and path ──► handler
-//!   containers, exec, images, build, networks, events, system     the handlers
+//!   containers, exec, images, build, networks, events, system, disk     the handlers
 //!   translate  Docker's types ◄──► dhow's, without I/O
 //!   answer     JSON, nothing or a stream;  errors: failures as answers;  hijack: no longer HTTP
 //! ```
@@ -19,6 +19,7 @@ mod answer;
 mod build;
 mod containers;
 mod detach;
+mod disk;
 mod errors;
 mod events;
 mod exec;

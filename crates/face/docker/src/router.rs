@@ -9,7 +9,7 @@ use dhow_error::{Error, Kind, Result};
 
 use crate::answer::Answer;
 use crate::request::Request;
-use crate::{Services, build, containers, events, exec, images, networks, system};
+use crate::{Services, build, containers, disk, events, exec, images, networks, system};
 
 /// Answers a request.
 pub(crate) async fn route(services: &Arc<Services>, mut request: Request) -> Result<Answer> {
@@ -21,6 +21,7 @@ pub(crate) async fn route(services: &Arc<Services>, mut request: Request) -> Res
         ("GET", ["version"]) => Ok(system::version(services)),
         ("GET", ["info"]) => system::info(services).await,
         ("POST", ["auth"]) => images::log_in(services, request).await,
+        ("GET", ["system", "df"]) => disk::usage(services).await,
         ("GET", ["events"]) => events::follow(services, request),
         ("POST", ["build"]) => build::build(services, request).await,
         ("GET", ["networks"]) => networks::list(services, &request),
@@ -80,7 +81,11 @@ async fn image(services: &Arc<Services>, request: Request, path: &[&str]) -> Res
         ("POST", ["create"]) => images::create(services, request).await,
         ("POST", ["load"]) => images::load(services, request).await,
         ("POST", ["prune"]) => images::prune(services, request).await,
-        ("GET", ["get"] | [.., "get"]) => unsupported("saving images"),
+        ("GET", ["get"]) => {
+            let names = request.query.all("names").map(str::to_owned).collect();
+            images::save(services, &request, names).await
+        }
+        ("GET", [name @ .., "get"]) => images::save(services, &request, vec![name.join("/")]).await,
         ("GET", ["search"]) => unsupported("searching a registry"),
         ("GET", [name @ .., "json"]) => images::inspect(services, &name.join("/")).await,
         ("GET", [name @ .., "history"]) => images::history(services, &name.join("/")).await,
@@ -104,7 +109,7 @@ fn unknown(path: &[&str]) -> Error {
         ["volumes", ..] => "managing volumes",
         ["networks", ..] => "managing networks",
         ["commit"] => "making an image of a container",
-        ["system", "df"] | ["build", "prune"] => "accounting for disk space",
+        ["build", "prune"] => "pruning the cache of builds",
         ["session" | "grpc"] => "BuildKit",
         ["distribution", ..] => "asking a registry about an image",
         ["plugins", ..] => "plugins",

@@ -14,8 +14,8 @@ use crate::leases::{Item, Lease};
 use crate::registry::{Client, Registry};
 use crate::store::{NewImage, Session, Store, unstopped};
 use crate::{
-    Image, ImageConfiguration, ImageUser, Layer, Loaded, Platform, Progress, Removed, import, load,
-    pull, push,
+    ArchiveFormat, Image, ImageConfiguration, ImageUser, Layer, Loaded, Platform, Progress,
+    Removed, Saving, import, load, pull, push, save,
 };
 
 /// All images of one daemon. Cheap to clone.
@@ -223,6 +223,14 @@ impl Images {
         let result = load::load(&session, Box::new(reader), &progress).await;
         session.close().await;
         result
+    }
+
+    /// Prepares an archive of images, for `docker load` and for [`Images::load`]. What it names stays until
+    /// it is written or dropped.
+    ///
+    /// Errors: no such image (not found).
+    pub async fn save(&self, names: &[String], format: ArchiveFormat) -> Result<Saving> {
+        save::save(&self.store.session(), names, format).await
     }
 
     /// Makes a one-layer image of a root filesystem tar, plain, gzip or zstd.

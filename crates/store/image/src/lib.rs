@@ -37,6 +37,7 @@ mod pull;
 mod push;
 mod record;
 mod registry;
+mod save;
 mod store;
 pub mod tape;
 mod turns;
@@ -49,3 +50,4 @@ pub use images::{Credentials, Hold, Images, Import, Pull, Pulled, Push, Pushed, 
 pub use inflate::inflate;
 pub use platform::{Platform, PlatformError};
 pub use progress::{Progress, ProgressEvent};
+pub use save::{ArchiveFormat, Saving};

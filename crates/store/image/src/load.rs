@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   tar ─► spool: every file is a verified or at least named blob, small JSON stays in memory
-//!            ├─ manifest.json there ─► docker: images by path
-//!            └─ index.json there ────► oci: images by digest
+//!            ├─ index.json there ────► oci: images by digest
+//!            └─ else manifest.json ──► docker: images by path
 //!                  └─► each: configuration, layers unpacked bottom up, then visible
 //! ```
 //!
@@ -21,6 +21,7 @@ use dhow_error::{Error, Result};
 use dhow_spec::{Digest, Reference};
 
 use crate::leases::Item;
+use crate::manifest::OCI_LAYER;
 use crate::store::{Blob, NewImage, Session, blocking, check_layers, parse_config};
 use crate::{Loaded, Progress};
 
@@ -43,7 +44,9 @@ pub(crate) async fn load(
     let spooling = Arc::clone(session);
     let found = blocking(move || {
         let archive = spool::spool(&spooling, reader)?;
-        if archive.has("manifest.json") {
+        if archive.has("manifest.json") && archive.has("oci-layout") {
+            both(&archive)
+        } else if archive.has("manifest.json") {
             docker::images(&archive)
         } else if archive.has("index.json") {
             oci::images(&archive)
@@ -58,6 +61,18 @@ pub(crate) async fn load(
         loaded.push(install(session, image, progress).await?);
     }
     Ok(loaded)
+}
+
+/// The images of an archive that is both: as an OCI layout, because that keeps manifests and so their
+/// digests. Layers that are not compressed were never at a registry, so their manifest is nobody's.
+fn both(archive: &spool::Archive) -> Result<Vec<Found>> {
+    let Ok(mut found) = oci::images(archive) else { return docker::images(archive) };
+    for image in &mut found {
+        if image.layers.iter().any(|layer| layer.media_type == OCI_LAYER) {
+            (image.manifest, image.index) = (None, None);
+        }
+    }
+    Ok(found)
 }
 
 async fn install(session: &Arc<Session>, found: Found, progress: &Progress) -> Result<Loaded> {

@@ -29,7 +29,8 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The media type of an index.
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The media type of a manifest that we made.
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";

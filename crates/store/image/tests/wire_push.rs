@@ -240,7 +240,7 @@ async fn pulls_go_on_where_they_were_lost_and_wait_when_asked_to() {
                 _ => reply("206 Partial Content", &headers, &body[from..]),
             };
             if times < 2 && body.len() > 1_000_000 {
-                answer.truncate(answer.len() - 1_000_000);
+                answer.truncate(answer.len() - (body.len() - from) / 2);
             }
             answer
         })

@@ -1,22 +1,23 @@
-//! `images`, `rmi`, `tag`.
+//! `images`, `rmi`, `tag`, `image prune`.
 
-use dhow_docker_wire::image::{ImageDeleted, ImageSummary};
+use dhow_docker_wire::image::{ImageDeleted, ImageSummary, ImagesPruned};
 use serde_json::json;
 
 use super::{each, ps::filters};
-use crate::arguments::{Images, Rmi, Tag};
+use crate::arguments::{ImagePrune, Images, Rmi, Tag};
 use crate::client::{Client, query};
 use crate::failure::Failure;
 use crate::show::{self, age, size, table::Table, template::Template};
+use crate::terminal;
 
 /// Stands where there is no name.
 const NONE: &str = "<none>";
 
 /// A line of the list: an image by one of its names.
-struct Line<'a> {
+pub(super) struct Line<'a> {
     image: &'a ImageSummary,
-    repository: &'a str,
-    tag: &'a str,
+    pub(super) repository: &'a str,
+    pub(super) tag: &'a str,
     digest: &'a str,
 }
 
@@ -61,7 +62,7 @@ pub(super) async fn images(client: &Client, flags: &Images) -> Result<(), Failur
 }
 
 /// The names of an image, or one line without a name.
-fn lines(image: &ImageSummary) -> Vec<Line<'_>> {
+pub(super) fn lines(image: &ImageSummary) -> Vec<Line<'_>> {
     let named = image.repo_tags.iter().filter_map(|name| name.rsplit_once(':'));
     let lines: Vec<Line> = named
         .map(|(repository, tag)| {
@@ -100,7 +101,7 @@ fn id(image: &ImageSummary, whole: bool) -> String {
 }
 
 /// Reproducible images say that they were made in 1970 or not at all.
-fn created(image: &ImageSummary) -> String {
+pub(super) fn created(image: &ImageSummary) -> String {
     if image.created <= 0 { "N/A".to_owned() } else { age::ago(image.created) }
 }
 
@@ -127,6 +128,37 @@ pub(super) async fn rmi(client: &Client, flags: &Rmi) -> Result<u8, Failure> {
         Ok(())
     })
     .await
+}
+
+/// Removes images that no container uses, and as a rule no name has.
+pub(super) async fn prune(client: &Client, flags: &ImagePrune) -> Result<(), Failure> {
+    let which = match flags.all {
+        true => "all images without at least one container associated to them",
+        false => "all dangling images",
+    };
+    let question =
+        format!("WARNING! This will remove {which}.\nAre you sure you want to continue?");
+    if !flags.force && !terminal::confirm(&question)? {
+        return Ok(());
+    }
+    let mut filters = filters(&flags.filter)?;
+    let dangling = if flags.all { "false" } else { "true" };
+    filters.0.insert("dangling".to_owned(), vec![dangling.to_owned()]);
+    let filters = serde_json::to_string(&filters)?;
+    let path = format!("/images/prune{}", query(&[("filters", &filters)]));
+    let pruned: ImagesPruned = client.post(&path, &json!({})).await?;
+    if !pruned.images_deleted.is_empty() {
+        show::line("Deleted Images:")?;
+        for item in &pruned.images_deleted {
+            match item.untagged.as_str() {
+                "" => show::line(&format!("deleted: {}", item.deleted))?,
+                name => show::line(&format!("untagged: {name}"))?,
+            }
+        }
+        show::line("")?;
+    }
+    let won = i64::try_from(pruned.space_reclaimed).unwrap_or(i64::MAX);
+    show::line(&format!("Total reclaimed space: {}", size::human(won)))
 }
 
 /// Gives an image another name.

@@ -1,6 +1,8 @@
 //! What each verb does: a few requests, and what is printed of the answers.
 
+mod disk;
 mod exec;
+mod history;
 mod images;
 mod inspect;
 mod life;
@@ -12,7 +14,7 @@ mod system;
 mod trace;
 mod transfer;
 
-use crate::arguments::Verb;
+use crate::arguments::{ImageVerb, Inspect, SystemVerb, Verb};
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -32,6 +34,10 @@ pub(crate) async fn run(client: Client, verb: Verb) -> Result<u8, Failure> {
         Verb::Push(flags) => transfer::push(&client, &flags).await?,
         Verb::Login(flags) => login::login(&client, &flags).await?,
         Verb::Logout(flags) => login::logout(&flags)?,
+        Verb::Save(flags) => transfer::save(&client, &flags).await?,
+        Verb::History(flags) => history::history(&client, &flags).await?,
+        Verb::Image(verb) => return image(&client, verb).await,
+        Verb::System(SystemVerb::Df(flags)) => disk::df(&client, &flags).await?,
         Verb::Load(flags) => transfer::load(&client, &flags).await?,
         Verb::Import(flags) => transfer::import(&client, &flags).await?,
         Verb::Images(flags) => images::images(&client, &flags).await?,
@@ -49,8 +55,32 @@ pub(crate) async fn run(client: Client, verb: Verb) -> Result<u8, Failure> {
         Verb::Port(flags) => life::port(&client, &flags).await?,
         Verb::Inspect(flags) => return inspect::inspect(&client, &flags).await,
         Verb::Version(flags) => system::version(&client, &flags).await?,
-        Verb::Info(flags) => system::info(&client, &flags).await?,
+        Verb::Info(flags) | Verb::System(SystemVerb::Info(flags)) => {
+            system::info(&client, &flags).await?;
+        }
         Verb::Daemon(_) => return Err(Failure::new("the daemon is not run by the client")),
+    }
+    Ok(0)
+}
+
+/// The same verbs as `docker image` has them.
+async fn image(client: &Client, verb: ImageVerb) -> Result<u8, Failure> {
+    match verb {
+        ImageVerb::Ls(flags) => images::images(client, &flags).await?,
+        ImageVerb::Pull(flags) => transfer::pull(client, &flags).await?,
+        ImageVerb::Push(flags) => transfer::push(client, &flags).await?,
+        ImageVerb::Save(flags) => transfer::save(client, &flags).await?,
+        ImageVerb::Load(flags) => transfer::load(client, &flags).await?,
+        ImageVerb::Import(flags) => transfer::import(client, &flags).await?,
+        ImageVerb::Tag(flags) => images::tag(client, &flags).await?,
+        ImageVerb::History(flags) => history::history(client, &flags).await?,
+        ImageVerb::Prune(flags) => images::prune(client, &flags).await?,
+        ImageVerb::Rm(flags) => return images::rmi(client, &flags).await,
+        ImageVerb::Inspect(flags) => {
+            let (format, names) = (flags.format, flags.names);
+            let flags = Inspect { format, size: false, kind: Some("image".to_owned()), names };
+            return inspect::inspect(client, &flags).await;
+        }
     }
     Ok(0)
 }
@@ -67,6 +97,7 @@ fn needs_daemon(verb: &Verb) -> bool {
             | Verb::Login(_)
             | Verb::Load(_)
             | Verb::Import(_)
+            | Verb::Image(ImageVerb::Pull(_) | ImageVerb::Load(_) | ImageVerb::Import(_))
     )
 }
 

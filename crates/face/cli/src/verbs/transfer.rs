@@ -1,16 +1,19 @@
-//! Images that come in and go out: `pull`, `push`, `load`, `import`, `build`.
+//! Images that come in and go out: `pull`, `push`, `load`, `save`, `import`, `build`.
 
 mod context;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use dhow_spec::Reference;
+use http_body_util::BodyExt;
 use hyper::Method;
+use hyper::body::Incoming;
 
 use super::images::transfer_name;
-use crate::arguments::{Build, Import, Load, Pull, Push};
+use crate::arguments::{Build, Import, Load, Pull, Push, Save};
 use crate::client::{Body, Client, query};
 use crate::failure::Failure;
 use crate::show::progress::{self, Output};
@@ -108,6 +111,55 @@ pub(super) async fn load(client: &Client, flags: &Load) -> Result<(), Failure> {
     let response = client.send(Method::POST, &path, Body::tar(source)).await?;
     progress::follow(response.into_body(), Output::Stdout).await?;
     Ok(())
+}
+
+/// `save`. A file gets its name when all of it is there.
+pub(super) async fn save(client: &Client, flags: &Save) -> Result<(), Failure> {
+    if flags.output.is_none() && terminal::stdout_is_terminal() {
+        return Err(Failure::new("cowardly refusing to save to a terminal")
+            .with_hint("use the -o flag or redirect"));
+    }
+    let format = flags.format.trim_end_matches("-archive");
+    let mut pairs = vec![("format", format)];
+    pairs.extend(flags.images.iter().map(|name| ("names", name.as_str())));
+    let path = format!("/images/get{}", query(&pairs));
+    let body = client.send(Method::GET, &path, Body::empty()).await?.into_body();
+    let Some(output) = &flags.output else {
+        return copy(body, &mut std::io::stdout().lock()).await;
+    };
+    let said =
+        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", output.display()));
+    // A device or a pipe is written to, not replaced.
+    if std::fs::metadata(output).is_ok_and(|it| !it.is_file()) {
+        return copy(body, &mut File::options().write(true).open(output).map_err(said)?).await;
+    }
+    let mut name = output.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = Path::new(&name);
+    let mut options = File::options();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(part).map_err(said)?;
+    let written = match copy(body, &mut file).await {
+        Ok(()) => std::fs::rename(part, output).map_err(said),
+        Err(failure) => Err(failure),
+    };
+    if written.is_err() {
+        let _ = std::fs::remove_file(part);
+    }
+    written
+}
+
+/// Writes a body as it comes. One that ends early is a failure.
+async fn copy(mut body: Incoming, writer: &mut impl Write) -> Result<(), Failure> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Failure::new(format!("the archive ended early: {error}"))
+                .with_hint("the daemon's log says why")
+        })?;
+        if let Ok(piece) = frame.into_data() {
+            writer.write_all(&piece)?;
+        }
+    }
+    Ok(writer.flush()?)
 }
 
 /// `import`: prints the image's id.

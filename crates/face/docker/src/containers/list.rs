@@ -1,5 +1,6 @@
 //! Lists and details of containers.
 
+use dhow_docker_wire::container::ContainerSummary;
 use dhow_docker_wire::system::Filters as WireFilters;
 use dhow_engine::{Filters, ListOptions, Status};
 use dhow_error::{Error, Result};
@@ -27,8 +28,17 @@ pub(crate) async fn list(services: &Services, request: Request) -> Result<Answer
         filters: filters(&asked)?,
     };
     let sizes = request.query.flag("size", false);
+    Ok(answer::ok(&summaries(services, &options, sizes).await?))
+}
+
+/// Lines of a list, perhaps with how much room each container takes.
+pub(crate) async fn summaries(
+    services: &Services,
+    options: &ListOptions,
+    sizes: bool,
+) -> Result<Vec<ContainerSummary>> {
     let mut list = Vec::new();
-    for summary in services.engine.list(&options).await? {
+    for summary in services.engine.list(options).await? {
         let mut line = translate::container_summary(&summary);
         if sizes {
             let (rw, root) = sizes_of(services, &summary.id).await?;
@@ -37,7 +47,7 @@ pub(crate) async fn list(services: &Services, request: Request) -> Result<Answer
         }
         list.push(line);
     }
-    Ok(answer::ok(&list))
+    Ok(list)
 }
 
 /// `GET /containers/{id}/json`.

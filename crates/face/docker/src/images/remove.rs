@@ -70,9 +70,12 @@ pub(crate) async fn prune(services: &Arc<Services>, request: Request) -> Result<
             // By force, because an image may have several names.
             match services.images.remove(&image.id.to_string(), true, &users).await {
                 Ok(removed) => {
+                    // Layers that other images have stay.
+                    let gone = image.layers.iter().filter(|layer| {
+                        removed.iter().any(|it| *it == Removed::Deleted(layer.chain_id))
+                    });
+                    pruned.space_reclaimed += gone.map(|layer| layer.size_bytes).sum::<u64>();
                     pruned.images_deleted.extend(lines(removed));
-                    pruned.space_reclaimed =
-                        pruned.space_reclaimed.saturating_add(image.size_bytes);
                 }
                 // Someone else was faster, or has begun to use it.
                 Err(error) => tracing::debug!(error = %error.chain(), "image was not pruned"),

@@ -9,8 +9,8 @@ use super::Found;
 use super::spool::{Archive, blob_name};
 use crate::Platform;
 use crate::manifest::{
-    CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, Manifest, ManifestError, NESTING_MAX, choose,
-    is_attestation,
+    CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, Manifest, ManifestError, NESTING_MAX,
+    OCI_INDEX, choose, is_attestation,
 };
 
 /// containerd's and BuildKit's full name of an image.
@@ -45,8 +45,6 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>> {
     }
     Ok(found)
 }
-
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn image(archive: &Archive, group: &[Descriptor]) -> Result<Found> {
     let platform = Platform::default();
