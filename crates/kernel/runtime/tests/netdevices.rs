@@ -68,6 +68,27 @@ fn they_move_with_name_and_addresses() {
 }
 
 #[test]
+fn they_move_into_a_user_namespace_too() {
+    in_a_world_of_its_own(|| {
+        let mut stage = Stage::new("ip addr show dev eth7; ip link set eth7 down && echo its own");
+        let range = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
+        let namespaces = stage.spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({ "type": "user" }));
+        let all = json!(["CAP_NET_ADMIN"]);
+        let stage = devices(stage, json!({ "first": { "name": "eth7" } }))
+            .set("/linux/uidMappings", range.clone())
+            .set("/linux/gidMappings", range)
+            .set(
+                "/process/capabilities",
+                json!({ "bounding": all, "effective": all, "permitted": all }),
+            );
+        let output = stage.run();
+        assert!(output.out.contains("inet 10.77.0.5/24"), "{}{}", output.out, output.err);
+        assert!(output.out.ends_with("its own\n"), "{}{}", output.out, output.err);
+    });
+}
+
+#[test]
 fn sysctls_find_them() {
     in_a_world_of_its_own(|| {
         let stage = devices(

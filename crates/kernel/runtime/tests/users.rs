@@ -359,6 +359,38 @@ fn cve_2019_16884_and_2019_19921_and_2023_28642_proc_is_proc() {
 }
 
 #[test]
+fn cve_2025_31133_what_masks_is_the_hosts_null() {
+    let output = stage("stat -c '%t:%T' /proc/keys").run();
+    assert_eq!(output.out, "1:3\n", "{}", output.err);
+    // Without a /dev of its own, the image's null would be what covers.
+    let mut stage = stage("true");
+    let mounts = stage.spec["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    fs::create_dir(stage.image("dev")).unwrap();
+    symlink("/proc/sys/kernel/core_pattern", stage.image("dev/null")).unwrap();
+    give(&stage.image("dev"));
+    let error = stage.try_run().err().unwrap();
+    assert_eq!(error.message(), "cannot make device /dev/null: file exists");
+}
+
+#[test]
+fn cve_2025_52881_sysctls_and_labels_go_through_a_procfs_of_our_own() {
+    // What the image and its mounts make of /proc is not what is written to.
+    let stage = stage("cat /proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .mount("tmpfs", "tmpfs", "/elsewhere", &[])
+        .set("/linux/sysctl", json!({ "net.ipv4.ip_unprivileged_port_start": "77" }));
+    assert_eq!(stage.run().out, "77\n");
+    let mut without = stage;
+    without.spec["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/proc");
+    fs::create_dir_all(without.image("proc/sys/net/ipv4")).unwrap();
+    symlink("/etc/passwd", without.image("proc/sys/net/ipv4/ip_unprivileged_port_start")).unwrap();
+    let passwd = "/etc/passwd";
+    assert!(
+        without.set("/process/args", json!(["/bin/cat", passwd])).run().out.starts_with("root:")
+    );
+}
+
+#[test]
 fn cve_2026_41579_a_dev_that_is_a_symlink_stays_inside() {
     for target in ["/etc", "../../../../../../../etc", "/nowhere"] {
         let stage = stage("ls /dev/ | wc -l");
