@@ -1,7 +1,8 @@
 //! `cargo xtask bench oci`: the runtime's command line beside runc's and youki's, in the same run.
 //!
 //! Every runtime gets the same bundles, made from runc's own configuration where runc is installed. They
-//! take turns, so that a drift of the machine meets all. Numbers of system calls do not drift; they include
+//! take turns, so that a drift of the machine meets all. `DHOW_BIN` names a binary that is built already; else
+//! a release is. Numbers of system calls do not drift; they include
 //! those of the container's command, which is the same for all.
 
 use std::fs;
@@ -30,7 +31,10 @@ struct Runtime {
 pub(crate) fn run() -> Result<()> {
     ensure!(dhow_tests::is_root(), "the benchmark starts containers and must run as root");
     packages::install(packages::FOR_DEMO)?;
-    let binary = build("dhow", Profile::Release)?;
+    let binary = match std::env::var_os("DHOW_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => build("dhow", Profile::Release)?,
+    };
     let mut all = vec![Runtime::new("dhow", &binary, &["oci"])?];
     for (name, path) in [("runc", peers::runc()), ("youki", peers::youki())] {
         match path {
