@@ -1,6 +1,7 @@
 //! `dhow oci`: bundles without a daemon, a file per feature.
 
 mod cgroups;
+mod configuration;
 mod engines;
 mod escapes;
 mod exec;
