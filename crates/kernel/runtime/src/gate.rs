@@ -12,9 +12,9 @@
 //! The process has the FIFO open for both directions, so neither its waiting nor the starter's opening needs
 //! the other, and it needs no path and no system call but read and write: its root, user and seccomp filter
 //! are the container's by then. While it waits it holds nothing else: no descriptor but its streams and
-//! those that its command and its hooks are to have, and it is not dumpable, so that what joins the container meanwhile
-//! finds no way out through it. It is a copy of its creator, which is sealed, or it is a springboard that
-//! waits likewise (CVE-2019-5736; [`crate::unsealed`]).
+//! those that its command and its hooks are to have, and it is not dumpable, so that what joins the
+//! container meanwhile finds no way out through it. It is a copy of its creator, which is sealed, or it is a
+//! springboard that waits likewise (CVE-2019-5736; [`crate::unsealed`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;

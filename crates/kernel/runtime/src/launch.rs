@@ -9,8 +9,10 @@
 //! ```
 //!
 //! With interfaces to be given, the child halts for its parent to move them, in its namespaces.
-//! A container that is created ([`crate::create`]) halts twice more: `born`, before its first
-//! step, and `mounted`, before the pivot; and it waits at its gate before it becomes the command.
+//! A container that is created ([`crate::create`]) halts twice more: `born`, before its first step, and
+//! `mounted`, before the pivot; and it waits at its gate before it becomes the command. Its parent runs the
+//! runtime's hooks while it is mounted; its own hooks run right after that, and behind the gate. A filter
+//! with a listener halts it once more, until that is handed over ([`crate::listener`]).
 //!
 //! The child puts itself into its cgroup: being moved by its parent costs milliseconds. On cgroup2 it is
 //! born there.
