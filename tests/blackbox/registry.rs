@@ -98,3 +98,32 @@ fn corrupt_layers_from_a_registry_are_refused() -> Result<()> {
     assert_eq!(daemon.ok(&["images", "-aq"])?, "");
     daemon.leave_nothing()
 }
+
+#[test]
+fn mirrors_are_asked_first_and_failures_are_all_told() -> Result<()> {
+    let hosts = tempfile::tempdir()?;
+    let folder = hosts.path().to_str().context("not text")?;
+    let binary = dhow_tests::daemon::binary()?;
+    let daemon = Daemon::start_with(&binary, &["--hosts-dir", folder])?;
+    let registry = Registry::start(daemon.folder())?;
+    registry.push(daemon.folder(), "team/image:v1")?;
+    // A registry that is not there, but for its mirrors.
+    let own = hosts.path().join("127.0.0.1:1");
+    std::fs::create_dir(&own)?;
+    let dead = "[host.\"http://127.0.0.1:2\"]\n";
+    let live =
+        format!("[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", registry.address);
+    std::fs::write(own.join("hosts.toml"), format!("{dead}{live}"))?;
+    let name = "127.0.0.1:1/team/image:v1";
+    assert_eq!(daemon.ok(&["run", "--rm", name])?, "from the registry");
+    let unknown = daemon.dhow(&["pull", "127.0.0.1:1/no/such"])?;
+    assert_eq!(unknown.code, 1);
+    for address in ["127.0.0.1:1/", "127.0.0.1:2/", registry.address.as_str()] {
+        assert!(unknown.stderr.contains(address), "{address}: {}", unknown.stderr);
+    }
+    // What is not understood is not passed over.
+    std::fs::write(own.join("hosts.toml"), format!("{live}ca = \"x\"\n"))?;
+    let refused = daemon.dhow(&["pull", name])?;
+    assert!(refused.stderr.contains("hosts.toml"), "{}", refused.stderr);
+    daemon.leave_nothing()
+}

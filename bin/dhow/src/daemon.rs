@@ -82,6 +82,7 @@ async fn run(plan: &Plan) -> Result<()> {
     let content = Content::open(plan.root.join("content"))?;
     let snapshots = Snapshots::open(plan.root.join("snapshots"))?;
     let images = Images::open(Arc::clone(&kv), content, snapshots.clone()).await?;
+    let images = images.with_hosts(&plan.hosts);
     let (network, notices) = Network::open(plan.network.clone()).await?;
     let scratch = plan.root.join("build");
     folder(&scratch, 0o700)?;

@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) network: dhow_network::Config,
     /// Containers.
     pub(crate) engine: dhow_engine::Config,
+    /// Where mirrors of registries are told of.
+    pub(crate) hosts: PathBuf,
     /// Log more.
     pub(crate) debug: bool,
     /// Leave the starter's session.
@@ -47,8 +49,10 @@ impl Plan {
         if let Some(parent) = &flags.cgroup_parent {
             engine.cgroup_parent = format!("/{}", parent.trim_matches('/'));
         }
+        let hosts = flags.hosts_dir.as_deref().unwrap_or(Path::new("/etc/dhow/hosts"));
+        let hosts = absolute(hosts)?;
         let (debug, background) = (flags.debug, flags.background);
-        Ok(Self { root, run, socket, network, engine, debug, background })
+        Ok(Self { root, run, socket, network, engine, hosts, debug, background })
     }
 }
 

@@ -119,6 +119,9 @@ pub struct DaemonArguments {
     /// The cgroup in which those of the containers are made (default: /dhow)
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
+    /// Where mirrors are told of, as REGISTRY/hosts.toml (default: /etc/dhow/hosts)
+    #[arg(long, value_name = "DIR")]
+    pub hosts_dir: Option<PathBuf>,
     /// Log more
     #[arg(short = 'D', long)]
     pub debug: bool,

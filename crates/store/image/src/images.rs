@@ -1,6 +1,7 @@
 //! The service: every operation on images.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use dhow_content::Content;
@@ -23,6 +24,8 @@ use crate::{
 pub struct Images {
     pub(crate) store: Arc<Store>,
     pub(crate) client: Client,
+    /// The folder of `hosts.toml` files.
+    hosts: Option<Arc<Path>>,
 }
 
 /// What shows a registry who we are.
@@ -123,7 +126,14 @@ impl Images {
     /// may put anything into `content` or layers into `snapshots`.
     pub async fn open(kv: Arc<dyn Kv>, content: Content, snapshots: Snapshots) -> Result<Self> {
         let store = Store::open(kv, content, snapshots).await?;
-        Ok(Self { store, client: Client::default() })
+        Ok(Self { store, client: Client::default(), hosts: None })
+    }
+
+    /// The same, pulling from the mirrors that `folder`/REGISTRY/hosts.toml names (containerd's format).
+    #[must_use]
+    pub fn with_hosts(mut self, folder: &Path) -> Self {
+        self.hosts = Some(folder.into());
+        self
     }
 
     /// The image that `name` means: a reference (`alpine`, `alpine:3`, `alpine@sha256:…`), an id, or the
@@ -254,7 +264,7 @@ impl Images {
     /// (unavailable), or sends something else than it promised (invalid). Each names the addresses asked.
     pub async fn pull(&self, pull: Pull) -> Result<Pulled> {
         let session = self.store.session();
-        let result = pull::pull(&session, &self.client, pull).await;
+        let result = pull::pull(&session, &self.client, self.hosts.as_deref(), pull).await;
         session.close().await;
         let done = result?;
         Ok(Pulled { image: self.known(done.id)?, digest: done.digest, up_to_date: done.up_to_date })

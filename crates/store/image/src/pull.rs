@@ -9,6 +9,7 @@
 //! A layer that is unpacked already is not fetched, a blob that is here already neither. Dropping the
 //! future stops all of it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use crate::leases::Item;
 use crate::manifest::{
     CONFIG_MAX, Descriptor, Document, Manifest, ManifestError, NESTING_MAX, choose,
 };
-use crate::registry::{Backoff, Client, Registry, RegistryError, wait};
+use crate::registry::{Backoff, Client, RegistryError, Sources, endpoints, registry, wait};
 use crate::store::{Blob, NewImage, Session, blocking, check_layers, parse_config};
 use crate::{BridgeWriter, Layer, Platform, Progress, Pull, bridge};
 
@@ -59,18 +60,31 @@ struct Resolved {
     manifest: Manifest,
 }
 
-/// Pulls an image.
-pub(crate) async fn pull(session: &Arc<Session>, client: &Client, pull: Pull) -> Result<Done> {
+/// Pulls an image, asking the mirrors that the folder `hosts` tells of first.
+pub(crate) async fn pull(
+    session: &Arc<Session>,
+    client: &Client,
+    hosts: Option<&Path>,
+    pull: Pull,
+) -> Result<Done> {
     let reference = pull.reference.with_default_tag();
     let platform = pull.platform.unwrap_or_default();
-    let registry = Arc::new(Registry::new(client, &reference, pull.credentials));
     let context = |error: Error| error.context(format!("cannot pull {reference}"));
+    let endpoints = match hosts {
+        None => vec![registry(reference.domain())],
+        Some(folder) => {
+            let (folder, domain) = (folder.to_owned(), reference.domain().to_owned());
+            blocking(move || Ok(endpoints(&folder, &domain)?)).await.map_err(context)?
+        }
+    };
+    let sources = Sources::new(client, endpoints, &reference, pull.credentials.as_ref());
+    let registry = Arc::new(sources);
     fetch(session, &registry, &reference, &platform, &pull.progress).await.map_err(context)
 }
 
 async fn fetch(
     session: &Arc<Session>,
-    registry: &Arc<Registry>,
+    registry: &Arc<Sources>,
     reference: &Reference,
     platform: &Platform,
     progress: &Progress,
@@ -110,7 +124,7 @@ async fn fetch(
 /// Follows the name to a manifest, through indexes.
 async fn resolve(
     session: &Arc<Session>,
-    registry: &Registry,
+    registry: &Sources,
     name: &str,
     expected: Option<&Digest>,
     platform: &Platform,
@@ -147,7 +161,7 @@ async fn resolve(
 /// All layers, bottom first, unpacked.
 async fn layers(
     session: &Arc<Session>,
-    registry: &Arc<Registry>,
+    registry: &Arc<Sources>,
     manifest: &Manifest,
     config: &[u8],
     progress: &Progress,
@@ -198,7 +212,7 @@ async fn present(session: &Arc<Session>, chain: &Digest) -> Result<Option<Layer>
 
 fn start(
     session: &Arc<Session>,
-    registry: &Arc<Registry>,
+    registry: &Arc<Sources>,
     descriptor: &Descriptor,
     progress: &Progress,
     permits: &Arc<Semaphore>,
@@ -215,7 +229,7 @@ fn start(
 /// Fetches a blob unless it is here.
 async fn download(
     session: &Arc<Session>,
-    registry: &Registry,
+    registry: &Sources,
     descriptor: &Descriptor,
     progress: &Progress,
 ) -> Result<Blob> {
@@ -235,7 +249,7 @@ async fn download(
 /// pipe to a thread that hashes and writes.
 async fn fetch_blob(
     session: &Arc<Session>,
-    registry: &Registry,
+    registry: &Sources,
     descriptor: &Descriptor,
     progress: &Progress,
 ) -> Result<()> {
@@ -299,7 +313,7 @@ impl From<RegistryError> for Failure {
 impl Fetching<'_> {
     /// Asks for what is missing and sends it into the pipe, as long as somebody reads and it is no longer
     /// than promised.
-    async fn attempt(&mut self, registry: &Registry) -> Result<(), Failure> {
+    async fn attempt(&mut self, registry: &Sources) -> Result<(), Failure> {
         let (digest, size) = (self.descriptor.digest, self.descriptor.size);
         if self.received == size && size > 0 {
             return Ok(());
@@ -336,7 +350,7 @@ impl Fetching<'_> {
 /// A small blob such as the configuration: from the store, or fetched whole.
 async fn small(
     session: &Arc<Session>,
-    registry: &Registry,
+    registry: &Sources,
     descriptor: &Descriptor,
 ) -> Result<Vec<u8>> {
     let digest = descriptor.digest;

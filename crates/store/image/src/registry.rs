@@ -16,14 +16,18 @@ mod backoff;
 mod body;
 mod connect;
 mod error;
+mod hosts;
 mod origin;
 mod repository;
 mod request;
 mod sending;
+mod sources;
 mod upload;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use error::RegistryError;
+pub(crate) use hosts::{endpoints, registry};
 pub(crate) use repository::Registry;
 pub(crate) use request::{Client, wait};
+pub(crate) use sources::Sources;
 pub(crate) use upload::{Mounted, Source, Upload};

@@ -32,6 +32,8 @@ pub(crate) enum RegistryError {
     Answer { url: String, what: String },
     #[error("{url} sent more than {limit} bytes")]
     TooLarge { url: String, limit: u64 },
+    #[error("{}; before that {before}", dhow_error::chain(last.as_ref()))]
+    Mirrored { last: Box<Self>, before: String },
     #[error("{url} is not an address that can be asked")]
     Address { url: String },
 }
@@ -58,6 +60,7 @@ impl RegistryError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Lost { .. } | Self::Silent { .. } => true,
+            Self::Mirrored { last, .. } => last.is_transient(),
             Self::Status { status, .. } => {
                 *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
             }
@@ -71,6 +74,7 @@ impl RegistryError {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
+            Self::Mirrored { last, .. } => last.retry_after(),
             _ => None,
         }
     }
@@ -87,6 +91,7 @@ impl RegistryError {
 impl Classify for RegistryError {
     fn kind(&self) -> Kind {
         match self {
+            Self::Mirrored { last, .. } => last.kind(),
             Self::Unreachable { .. } | Self::Lost { .. } | Self::Silent { .. } => Kind::Unavailable,
             Self::Status { status, is_secret, .. } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if *is_secret => {

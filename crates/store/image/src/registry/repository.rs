@@ -28,6 +28,8 @@ pub(crate) struct Registry {
     root: String,
     /// `library/alpine`; empty for the registry as a whole.
     repository: String,
+    /// The registry that a mirror is asked about.
+    namespace: Option<String>,
     credentials: Option<Credentials>,
     /// What tokens shall allow: `repository:library/alpine:pull,push`. None means whatever the registry
     /// says is needed.
@@ -62,10 +64,23 @@ impl Registry {
             client: client.clone(),
             root: registry_url(reference.domain()),
             repository: reference.path().to_owned(),
+            namespace: None,
             credentials,
             scopes: Vec::new(),
             authorization: Mutex::default(),
         }
+    }
+
+    /// The same, asked of the server whose API begins at `root`: a mirror, or the registry elsewhere.
+    pub(super) fn served_by(mut self, root: String, mirror: bool, reference: &Reference) -> Self {
+        self.root = root;
+        self.namespace = mirror.then(|| reference.domain().to_owned());
+        self
+    }
+
+    /// Where it is, for people.
+    pub(super) fn address(&self) -> String {
+        format!("{}/{}", self.root, self.repository)
     }
 
     /// The same for pushing, and for reading from other repositories of the registry.
@@ -81,6 +96,7 @@ impl Registry {
             client: client.clone(),
             root: registry_url(host),
             repository: String::new(),
+            namespace: None,
             credentials,
             scopes: Vec::new(),
             authorization: Mutex::default(),
@@ -134,7 +150,9 @@ impl Registry {
 
     /// An address below the repository.
     pub(super) fn url(&self, path: &str) -> Result<Uri, RegistryError> {
-        parsed(&format!("{}/{}/{path}", self.root, self.repository))
+        let namespace = self.namespace.as_ref().map(|name| format!("?ns={name}"));
+        let namespace = namespace.unwrap_or_default();
+        parsed(&format!("{}/{}/{path}{namespace}", self.root, self.repository))
     }
 
     /// Asks, showing what authorization there is (to the registry itself and nobody else), and following
