@@ -349,6 +349,7 @@ fn huge_pages_are_limited() -> Result<()> {
     bundle.nothing_left()
 }
 
+/// Shows: config-linux/block-io-1, config-linux/rdma-1
 #[test]
 fn what_the_kernel_does_not_have_is_named() -> Result<()> {
     let rate = json!([{ "major": 99, "minor": 99, "rate": 1000 }]);
@@ -361,6 +362,14 @@ fn what_the_kernel_does_not_have_is_named() -> Result<()> {
         (
             json!({ "hugepageLimits": [{ "pageSize": "3MB", "limit": 3 << 20 }] }),
             "cannot set huge page limit 3 MiB on ",
+        ),
+        (
+            json!({ "rdma": { "mlx5_1": {} } }),
+            "rdma limit mlx5_1 is out of range: it needs hcaHandles or hcaObjects",
+        ),
+        (
+            json!({ "blockIO": { "weightDevice": [{ "major": 8, "minor": 0 }] } }),
+            "block I/O weight of device 8:0 is out of range: the entry has no weight",
         ),
         (
             json!({ "rdma": { "mlx5_1": { "hcaHandles": 3 } } }),

@@ -25,6 +25,10 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Delegate`].
     pub fn delegate(&self, uid: u32) -> Result<()> {
+        self.delegate_listed(uid, LIST)
+    }
+
+    fn delegate_listed(&self, uid: u32, list: &str) -> Result<()> {
         let (Mode::V2, Some(tree)) = (self.layout.mode(), self.layout.cgroup2()) else {
             return Ok(());
         };
@@ -37,7 +41,7 @@ impl Cgroup {
             source: Reason(errno),
         };
         give(&directory).map_err(failed)?;
-        let list = control::read(LIST).unwrap_or_else(|_| ALWAYS.to_owned());
+        let list = control::read(list).unwrap_or_else(|_| ALWAYS.to_owned());
         for name in list.lines().filter(|name| !name.is_empty() && !name.contains('/')) {
             match give(&self.file(tree, name)) {
                 // Not every cgroup has every one.
@@ -57,7 +61,7 @@ mod tests {
     use crate::controller::Controllers;
     use crate::layout::{Hierarchy, Layout};
 
-    /// Shows: config-linux/cgroup-ownership-1
+    /// Shows: config-linux/cgroup-ownership-1, config-linux/cgroup-ownership-2
     #[test]
     fn only_what_a_delegate_needs_changes_hands() {
         let root = tempfile::tempdir().unwrap();
@@ -76,6 +80,13 @@ mod tests {
         let owner = |name: &str| fs::metadata(file(name)).unwrap().uid();
         assert_eq!((owner(""), owner("cgroup.procs"), owner("memory.max")), (1000, 1000, 0));
         assert_eq!(owner("cgroup.subtree_control"), 1000);
+        fs::write(file("cgroup.threads"), "").unwrap();
+        // A kernel that says something else is listened to, one that says nothing needs not.
+        let group = Layout::from_hierarchies(vec![], Some(tree())).open("/box");
+        group.delegate_listed(1001, file("memory.max").to_str().unwrap()).unwrap();
+        assert_eq!((owner(""), owner("cgroup.procs")), (1001, 1000));
+        group.delegate_listed(1000, "/nosuch").unwrap();
+        assert_eq!((owner("cgroup.threads"), owner("cgroup.subtree_control")), (1000, 1000));
         // v1 beside it: nothing is given away.
         Layout::from_hierarchies(vec![tree()], Some(tree())).open("/box").delegate(7).unwrap();
         assert_eq!(owner(""), 1000);

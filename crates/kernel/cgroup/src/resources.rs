@@ -155,6 +155,9 @@ fn set_rdma(group: &Cgroup, device: &str, rdma: &LinuxRdma) -> Result<()> {
         }
     }
     let limit = Limit::new("rdma limit", &raw);
+    if rdma.hca_handles().is_none() && rdma.hca_objects().is_none() {
+        return Err(limit.out_of_range("it needs hcaHandles or hcaObjects"));
+    }
     let place = either(group, Controller::Rdma, &limit)?;
     group.set(place, "rdma.max", &raw, &limit)
 }

@@ -127,7 +127,7 @@ pub(crate) fn block_io(io: &LinuxBlockIo) -> Step<impl FnOnce(&Cgroup, &Hierarch
             set_first(group, place, &files, &weight.to_string(), &limit)?;
         }
         for device in io.weight_device().iter().flatten() {
-            let Some(weight) = device.weight() else { continue };
+            let weight = device_weight(device)?;
             let raw = format!("{}:{} {weight}", device.major(), device.minor());
             let files = ["blkio.bfq.weight_device", "blkio.weight_device"];
             set_first(group, place, &files, &raw, &Limit::new("block I/O weight", &raw))?;
@@ -179,6 +179,14 @@ pub(crate) fn refuse_leaf_weight(group: &Cgroup, io: &LinuxBlockIo) -> Result<()
         }
         None => Ok(()),
     }
+}
+
+/// The weight of a device's entry, which is there for it.
+pub(crate) fn device_weight(device: &LinuxWeightDevice) -> Result<u16> {
+    device.weight().ok_or_else(|| {
+        let shown = format!("of device {}:{}", device.major(), device.minor());
+        Limit::new("block I/O weight", shown).out_of_range("the entry has no weight")
+    })
 }
 
 /// Writes to the first of these files that exists.

@@ -15,7 +15,7 @@ use crate::group::{Cgroup, prefixes};
 use crate::layout::Hierarchy;
 use crate::limit::{Limit, number_or_max, show_bytes};
 use crate::resources::Step;
-use crate::v1::{first_io_limit, refuse_leaf_weight, set_first};
+use crate::v1::{device_weight, first_io_limit, refuse_leaf_weight, set_first};
 
 /// Makes those of the tree's controllers available in cgroup `path`. Nothing is an error here: what could
 /// not be enabled is missed, with its name, when a limit of it is set.
@@ -111,7 +111,7 @@ pub(crate) fn block_io(io: &LinuxBlockIo) -> Step<impl FnOnce(&Cgroup, &Hierarch
             set_io_weight(group, place, weight)?;
         }
         for device in io.weight_device().iter().flatten() {
-            let Some(weight) = device.weight() else { continue };
+            let weight = device_weight(device)?;
             let raw = format!("{}:{} {weight}", device.major(), device.minor());
             group.set(place, "io.bfq.weight", &raw, &Limit::new("block I/O weight", &raw))?;
         }
