@@ -71,9 +71,10 @@ pub(crate) async fn prune(services: &Arc<Services>, request: Request) -> Result<
             match services.images.remove(&image.id.to_string(), true, &users).await {
                 Ok(removed) => {
                     // Layers that other images have stay.
-                    let gone = image.layers.iter().filter(|layer| {
-                        removed.iter().any(|it| *it == Removed::Deleted(layer.chain_id))
-                    });
+                    let gone = image
+                        .layers
+                        .iter()
+                        .filter(|layer| removed.contains(&Removed::Deleted(layer.chain_id)));
                     pruned.space_reclaimed += gone.map(|layer| layer.size_bytes).sum::<u64>();
                     pruned.images_deleted.extend(lines(removed));
                 }
